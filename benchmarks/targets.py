@@ -1,0 +1,85 @@
+"""The promises on speed that Seawall makes in its documentation, checked against the tables of this run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from .fused import PYRESILIENCE, TENACITY_SYNC
+from .growth import ALIVE
+from .imports import SEAWALL, SEAWALL_NAMES
+from .tables import TIMES, Row, Table
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`limit` is an upper bound, or a lower one with `at_least`."""
+
+    promise: str
+    table: str
+    measure: Callable[[Table], float | None]
+    limit: float
+    unit: str
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A target beside what was measured; `measured` is None when the rows it needs have no figure."""
+
+    target: Target
+    measured: float | None
+
+    @property
+    def met(self) -> bool:
+        if self.measured is None:
+            return False
+        return self.measured >= self.target.limit if self.target.at_least else self.measured <= self.target.limit
+
+
+def _of_bare(subject: str) -> Callable[[Table], float | None]:
+    return lambda table: _figure(table.row(subject), "of_bare")
+
+
+def _faster_than(subject: str) -> Callable[[Table], float | None]:
+    return lambda table: _figure(table.row(subject), "of_first")
+
+
+def _milliseconds(statement: str) -> Callable[[Table], float | None]:
+    return lambda table: _figure(table.row(statement), "middle")
+
+
+def _largest_growth(count: int) -> Callable[[Table], float | None]:
+    """The largest growth of Seawall's rows; None unless all `count` of them were measured."""
+
+    def measure(table: Table) -> float | None:
+        grown = [row.of_first for row in table.rows if row.role == "ours" and row.of_first is not None]
+        return max(grown) if len(grown) == count else None
+
+    return measure
+
+
+def _figure(row: Row | None, name: str) -> float | None:
+    figure: float | None = getattr(row, name) if row is not None else None
+    return figure
+
+
+# pyresilience is judged by its faster form, which counts failures in a row and keeps no window.
+TARGETS: tuple[Target, ...] = (
+    Target("fused, sync", "fused sync", _of_bare("seawall"), 20, f"{TIMES} bare call"),
+    Target("fused, async", "fused async", _of_bare("seawall"), 8, f"{TIMES} bare await"),
+    Target("fused + timeout, async", "fused async timeout", _of_bare("seawall"), 20, f"{TIMES} bare await"),
+    Target("faster than pyresilience, sync", "fused sync", _faster_than(PYRESILIENCE), 5, TIMES, at_least=True),
+    Target("faster than pyresilience, async", "fused async", _faster_than(PYRESILIENCE), 5, TIMES, at_least=True),
+    Target(f"faster than {TENACITY_SYNC}, sync", "fused sync", _faster_than(TENACITY_SYNC), 30, TIMES, at_least=True),
+    Target("import seawall", "import", _milliseconds(SEAWALL), 20, "ms"),
+    Target("from seawall import Policy, …", "import", _milliseconds(SEAWALL_NAMES), 20, "ms"),
+    Target("growth with policies alive", "growth policies", _largest_growth(len(ALIVE)), 1.3, TIMES),
+    Target("growth with calls in the window", "growth window", _largest_growth(2), 1.3, TIMES),
+)
+
+
+def check(tables: Sequence[Table]) -> list[Checked]:
+    """The targets of the sections that ran."""
+    by_key = {table.key: table for table in tables}
+    return [Checked(target, target.measure(by_key[target.table])) for target in TARGETS if target.table in by_key]

@@ -1,0 +1,30 @@
+"""The `seawall` command: it reads the command line and hands over; one file a command."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from seawall import __version__
+from seawall.cli import demo
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (default: the process's arguments) names; return the exit code."""
+    parser = argparse.ArgumentParser(prog="seawall", description="Keeps services standing when what they call fails.")
+    parser.add_argument("--version", action="version", version=f"seawall {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    demo.add_to(commands)
+    options = parser.parse_args(argv)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader (`| head`) has left. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code

@@ -1,0 +1,157 @@
+"""Every error Seawall raises, in one tree.
+
+    SeawallError
+    ├── Rejected                 the call was not made, or not admitted: try later, or answer something else
+    │   ├── CircuitOpen          the breaker is open, or half-open with all its probes out
+    │   ├── BulkheadFull         no permit is free and the queue is full, or the wait was too long
+    │   ├── RateLimited          a limiter refused
+    │   ├── BudgetSpent          the caller's quota is spent
+    │   ├── NoEndpoints          no replica may be tried now
+    │   └── Degraded             a degradation switch is on
+    ├── DeadlineExceeded         also a TimeoutError
+    ├── NotQueued                failback could not store the work
+    ├── BroadcastError           some replicas of a broadcast failed
+    ├── ConfigError              also a ValueError: a setting is wrong; names field, value and what is allowed
+    └── BackendUnavailable       a store cannot be reached
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "BackendUnavailable",
+    "BroadcastError",
+    "BudgetSpent",
+    "BulkheadFull",
+    "CircuitOpen",
+    "ConfigError",
+    "DeadlineExceeded",
+    "Degraded",
+    "NoEndpoints",
+    "NotQueued",
+    "RateLimited",
+    "Rejected",
+    "SeawallError",
+]
+
+
+class SeawallError(Exception):
+    """The root of all errors that Seawall raises on its own account."""
+
+
+class ConfigError(SeawallError, ValueError):
+    """A setting is wrong. The message names the field, the value given and what is allowed."""
+
+
+class Rejected(SeawallError):
+    """A guard did not admit the call; the function was not called.
+
+    `policy` is the name of the policy, `reason` a short code (`"circuit_open"`), `detail` says it in words,
+    `measured` stands against `threshold`, `retry_after` is seconds until it is worth trying again, or `None`
+    if that cannot be known. The message is put together when it is read, so that refusing stays cheap.
+    """
+
+    reason: str = "rejected"
+    status: int = 503
+    """The HTTP status that an edge should answer with."""
+
+    def __init__(
+        self,
+        detail: str = "rejected",
+        *,
+        policy: str = "",
+        measured: float = 0,
+        threshold: float = 0,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.policy = policy
+        self.measured = measured
+        self.threshold = threshold
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        who = f"{self.policy}: " if self.policy else ""
+        when = "" if self.retry_after is None else f"; retry in {self.retry_after:.3g} s"
+        return f"{who}{self.detail}{when}"
+
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers an edge should send with the refusal; `Retry-After` is rounded up to whole seconds.
+
+        >>> from seawall import CircuitOpen
+        >>> CircuitOpen("breaker open", policy="pay", retry_after=1.2).headers()
+        {'Retry-After': '2'}
+        """
+        if self.retry_after is None:
+            return {}
+        return {"Retry-After": str(max(1, -int(-self.retry_after // 1)))}
+
+
+class CircuitOpen(Rejected):
+    """The breaker is open, or half-open with all its probes out."""
+
+    reason = "circuit_open"
+
+
+class BulkheadFull(Rejected):
+    """No permit is free, and there is no room in the queue or the wait was too long."""
+
+    reason = "bulkhead_full"
+
+
+class RateLimited(Rejected):
+    """A limiter refused."""
+
+    reason = "rate_limited"
+    status = 429
+
+
+class BudgetSpent(Rejected):
+    """The caller's quota is spent."""
+
+    reason = "budget_spent"
+    status = 429
+
+
+class NoEndpoints(Rejected):
+    """No replica may be tried now."""
+
+    reason = "no_endpoints"
+
+
+class Degraded(Rejected):
+    """A degradation switch is on, so the call was not made."""
+
+    reason = "degraded"
+
+
+class DeadlineExceeded(SeawallError, TimeoutError):
+    """The time for the call ran out.
+
+    `inherited` is true when the deadline came from the caller and was nearer than the layer's own timeout:
+    then the impatience was the caller's, and no breaker counts it. `timeout` is the limit in seconds.
+    """
+
+    def __init__(self, detail: str = "deadline exceeded", *, policy: str = "", timeout: float = 0, inherited: bool = False) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.policy = policy
+        self.timeout = timeout
+        self.inherited = inherited
+
+    def __str__(self) -> str:
+        return f"{self.policy}: {self.detail}" if self.policy else self.detail
+
+
+class BroadcastError(SeawallError):
+    """Some replicas of a broadcast failed."""
+
+
+class NotQueued(SeawallError):
+    """Failback could not store the work; the cause is the original error."""
+
+
+class BackendUnavailable(SeawallError):
+    """A store cannot be reached."""

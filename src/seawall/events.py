@@ -1,0 +1,197 @@
+"""What happened, as frozen values on one bus that costs nothing while nobody listens.
+
+A sink is any function of one event. It is called in the thread and task in which the thing happened, so it
+must not block; what it raises is reported to the logger `seawall.events` and goes no further.
+
+    >>> from seawall import Policy, Fallback, events
+    >>> seen = []
+    >>> stop = events.subscribe(seen.append, events.FellBack)
+    >>> Policy(Fallback("cached"), name="prices").call(lambda: 1 / 0)
+    'cached'
+    >>> seen[0].policy, type(seen[0].error).__name__
+    ('prices', 'ZeroDivisionError')
+    >>> stop()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
+
+if TYPE_CHECKING:
+    import logging
+
+__all__ = [
+    "BreakerChanged",
+    "CallRefused",
+    "Event",
+    "FellBack",
+    "HedgeStarted",
+    "RetryGaveUp",
+    "RetryScheduled",
+    "Sink",
+    "SwitchChanged",
+    "TimedOut",
+    "emit",
+    "log_to",
+    "subscribe",
+]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Event:
+    """The base of all events: frozen, keyword-only, compared by value.
+
+    Written out instead of a dataclass, because a dataclass compiles its methods at import: over a
+    millisecond for each, and `import seawall` is on the start-up path of every service and command.
+    """
+
+    policy: str
+    """The name of the policy, or of the switch."""
+    layer: str
+    """The name of the layer in it."""
+
+    def __init__(self, **fields: Any) -> None:
+        known = _fields_of(type(self))
+        for name in known:
+            if name in fields:
+                self.__dict__[name] = fields.pop(name)
+            elif not hasattr(self, name):
+                raise TypeError(f"{type(self).__name__} needs {name}")
+        if fields:
+            raise TypeError(f"{type(self).__name__} has no field {', '.join(fields)}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__ == self.__dict__
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields_of(type(self)))
+        return f"{type(self).__name__}({inside})"
+
+
+def _fields_of(kind: type) -> list[str]:
+    return [name for base in reversed(kind.__mro__) for name in base.__dict__.get("__annotations__", ())]
+
+
+class BreakerChanged(Event):
+    """A breaker changed its state; exactly one event for each transition."""
+
+    before: str
+    after: str
+    why: str
+    retry_after: float | None
+    """Seconds until the next probe, when the breaker opened."""
+
+
+class CallRefused(Event):
+    """A guard refused a call; with `shadow` it only would have."""
+
+    reason: str
+    shadow: bool = False
+
+
+class RetryScheduled(Event):
+    """An attempt failed, and `attempt` (2, 3, ...) starts after `delay` seconds."""
+
+    attempt: int
+    delay: float
+    error: BaseException
+    shadow: bool = False
+
+
+class RetryGaveUp(Event):
+    """An attempt failed and is not retried: `reason` is `"attempts"`, `"deadline"`, `"total"`, `"retry_after"` or `"budget"`."""
+
+    attempts: int
+    reason: str
+    error: BaseException
+
+
+class TimedOut(Event):
+    """An attempt or a call was ended by its timeout, or by a nearer deadline of the caller (`inherited`)."""
+
+    timeout: float
+    inherited: bool
+    shadow: bool = False
+
+
+class FellBack(Event):
+    """A fallback answered in place of the error."""
+
+    error: BaseException
+    shadow: bool = False
+
+
+class HedgeStarted(Event):
+    """The first attempt was slow, and another one was started beside it after `after` seconds."""
+
+    after: float
+
+
+class SwitchChanged(Event):
+    """A degradation switch was turned; `by` and `why` say who did it and for what."""
+
+    on: bool
+    by: str
+    why: str
+    expires_in: float | None
+
+
+class Sink(Protocol):
+    """Anything that takes events."""
+
+    def __call__(self, event: Any, /) -> object: ...
+
+
+# Replaced as a whole under no lock: readers see the old or the new tuple. The hot path asks only if it is empty.
+sinks: tuple[tuple[Sink, tuple[type[Event], ...]], ...] = ()
+
+
+def subscribe(sink: Sink, *kinds: type[Event]) -> Callable[[], None]:
+    """Send events of the given kinds (all, if none is given) to `sink`; call the result to stop."""
+    global sinks
+    entry = (sink, kinds or (Event,))
+    sinks = (*sinks, entry)
+
+    def stop() -> None:
+        global sinks
+        sinks = tuple(other for other in sinks if other is not entry)
+
+    return stop
+
+
+def emit(event: Event) -> None:
+    """Hand `event` to every sink that wants it; what a sink raises is logged and goes no further."""
+    for sink, kinds in sinks:
+        if isinstance(event, kinds):
+            try:
+                sink(event)
+            except Exception:
+                import logging  # noqa: PLC0415  # six milliseconds that only a broken sink pays
+
+                logging.getLogger("seawall.events").exception("the sink %r failed on %r", sink, event)
+
+
+def log_to(logger: logging.Logger | None = None) -> Callable[[], None]:
+    """Log every event to `logger` (default: `seawall`): warnings for opened breakers and switches, info for the rest.
+
+    Returns the function that stops it.
+    """
+    import logging  # noqa: PLC0415  # only those who log pay for the import
+
+    target = logging.getLogger("seawall") if logger is None else logger
+
+    def sink(event: Event) -> None:
+        grave = isinstance(event, SwitchChanged) or (isinstance(event, BreakerChanged) and event.after != "closed")
+        target.log(logging.WARNING if grave else logging.INFO, "%r", event, extra={"seawall_event": event})
+
+    return subscribe(sink)

@@ -1,0 +1,389 @@
+"""`CircuitBreaker`: stop calling what keeps failing, and ask it a little before trusting it again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from seawall import events
+from seawall.context import CURRENT
+from seawall.errors import CircuitOpen, ConfigError
+from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, Transition, Trip
+from seawall.machines.verdict import Ended, Verdict
+from seawall.policies.classify import Errors, Matcher, matcher, retry_after_of, verdict_of
+from seawall.policies.keyed import MOST_KEYS, Per
+from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site
+from seawall.policies.spec import Spec
+from seawall.runtime import chance, clock, forks
+from seawall.units import Duration, count_of, duration_ns, fraction_ppm, show_seconds
+
+__all__ = ["BreakerGuard", "CircuitBreaker"]
+
+
+class CircuitBreaker(Spec):
+    """Refuse calls for a while when too many of the recent ones failed, or were too slow.
+
+    One breaker belongs around one remote target. It opens when, of the calls in the `window`, a share of at least
+    `failure_rate` failed; or a share of at least `slow_rate` took longer than `slow_after`; or `consecutive` failed in a
+    row: whichever comes first. Shares are looked at from `min_calls` calls on. Open, it refuses with `CircuitOpen` for `open_for`
+    (doubled for each failed trial up to 8 times, +-10 %, never less than the target's Retry-After). Then `probes` calls
+    are let through, and their outcomes decide.
+
+    Args:
+        failure_rate: share above 0 to 1, or None to switch the rule off. Default 0.5.
+        min_calls: whole number from 1. Default 10.
+        window: a duration (the last 30 s, in `buckets`), or with `window_calls` not used.
+        window_calls: count the last n calls instead of a span of time; 1 to 1,000,000.
+        buckets: into how many the span is split, 1 to 1,000. Default 10.
+        slow_after, slow_rate: a call is slow beyond `slow_after`; share above 0 to 1, default 1.0. Off by default.
+        consecutive: failures in a row that open it. Off by default.
+        open_for: default 30 s. probes: default 5. probe_lease: a silent probe is given back after 60 s.
+        on: exception types or a predicate that are failures; what is not meant counts as a success, since the target did answer.
+            Default: every `Exception`. Refusals from further inside, cancellation, and deadlines of the caller never count.
+        ignore: exception types or a predicate that count neither way.
+        ok: a predicate of the result; a result it refuses counts as a failure (and is returned all the same).
+
+    Raises:
+        ConfigError: a setting is outside its range.
+
+    Example:
+        >>> from seawall import Policy, CircuitBreaker, CircuitOpen
+        >>> stock = Policy(CircuitBreaker(consecutive=2), name="stock")
+        >>> def broken(): raise ConnectionError("refused")
+        >>> for _ in range(3):
+        ...     try: stock.call(broken)
+        ...     except (ConnectionError, CircuitOpen) as error: print(type(error).__name__)
+        ConnectionError
+        ConnectionError
+        CircuitOpen
+
+    After Nygard, "Release It!"; window and half-open state as in resilience4j.
+    """
+
+    __slots__ = (
+        "failure_rate",
+        "min_calls",
+        "window",
+        "window_calls",
+        "buckets",
+        "slow_after",
+        "slow_rate",
+        "consecutive",
+        "open_for",
+        "probes",
+        "probe_lease",
+        "on",
+        "ignore",
+        "ok",
+    )  # in the order in which they are read: this is the order of repr() too
+
+    failure_rate: float | None
+    min_calls: int
+    window: Duration
+    window_calls: int | None
+    buckets: int
+    slow_after: Duration | None
+    slow_rate: float
+    consecutive: int | None
+    open_for: Duration
+    probes: int
+    probe_lease: Duration
+    on: Errors
+    ignore: Errors | None
+    ok: Callable[[Any], object] | None
+
+    def __init__(
+        self,
+        failure_rate: float | None = 0.5,
+        *,
+        min_calls: int = 10,
+        window: Duration = 30,
+        window_calls: int | None = None,
+        buckets: int = 10,
+        slow_after: Duration | None = None,
+        slow_rate: float = 1.0,
+        consecutive: int | None = None,
+        open_for: Duration = 30,
+        probes: int = 5,
+        probe_lease: Duration = 60,
+        on: Errors = Exception,
+        ignore: Errors | None = None,
+        ok: Callable[[Any], object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._init(
+            name,
+            failure_rate=failure_rate,
+            min_calls=min_calls,
+            window=window,
+            window_calls=window_calls,
+            buckets=buckets,
+            slow_after=slow_after,
+            slow_rate=slow_rate,
+            consecutive=consecutive,
+            open_for=open_for,
+            probes=probes,
+            probe_lease=probe_lease,
+            on=on,
+            ignore=ignore,
+            ok=ok,
+        )
+        self.rules()
+        self.matchers()
+        if ok is not None and not callable(ok):
+            raise ConfigError(f"CircuitBreaker(ok={ok!r}): expected a predicate of the result")
+
+    def rules(self) -> Rules:
+        """The settings as the machine wants them; raises `ConfigError` if one is wrong."""
+
+        def at(field: str) -> str:
+            return f"CircuitBreaker({field})"
+
+        if self.failure_rate is None and self.slow_after is None and self.consecutive is None:
+            raise ConfigError("CircuitBreaker(failure_rate=None) needs slow_after or consecutive: else it never opens")
+        by_time = self.window_calls is None
+        window_ns = duration_ns(self.window, at("window"), zero=False)
+        buckets = count_of(self.buckets, at("buckets"), most=1_000)
+        if by_time and window_ns < buckets:
+            raise ConfigError(f"CircuitBreaker(window={self.window!r}): shorter than {buckets} ns, one for each bucket")
+        rules = Rules(
+            failure_rate_ppm=None if self.failure_rate is None else fraction_ppm(self.failure_rate, at("failure_rate")),
+            slow_rate_ppm=fraction_ppm(self.slow_rate, at("slow_rate")),
+            slow_after_ns=None if self.slow_after is None else duration_ns(self.slow_after, at("slow_after"), zero=False),
+            consecutive=None if self.consecutive is None else count_of(self.consecutive, at("consecutive")),
+            min_calls=count_of(self.min_calls, at("min_calls")),
+            window_ns=window_ns if by_time else None,
+            window_calls=count_of(self.window_calls or 100, at("window_calls"), most=1_000_000),
+            buckets=buckets,
+            open_for_ns=duration_ns(self.open_for, at("open_for"), zero=False),
+            probes=count_of(self.probes, at("probes"), most=10_000),
+            probe_lease_ns=duration_ns(self.probe_lease, at("probe_lease"), zero=False),
+        )
+        if not by_time and rules.min_calls > rules.window_calls:
+            raise ConfigError(
+                f"CircuitBreaker(min_calls={self.min_calls}): more than window_calls={self.window_calls} can ever hold"
+            )
+        return rules
+
+    def matchers(self) -> tuple[Matcher, Matcher | None]:
+        """What counts as a failure, and what counts neither way. Here programming errors count: the call did fail."""
+        ignored = None if self.ignore is None else matcher(self.ignore, "CircuitBreaker(ignore)", refusals=True)
+        if self.on is Exception:
+            return (lambda error: isinstance(error, Exception)), ignored
+        return matcher(self.on, "CircuitBreaker(on)", refusals=True), ignored
+
+    def per(self, key: Callable[..., Hashable], *, most: int = MOST_KEYS) -> Per:
+        """The same, with state of its own for each `key(*args, **kwargs)` of the call; at most `most` keys are kept."""
+        return Per(self, key, most=most)
+
+    def bind(self, site: Site) -> Sequence[Live]:
+        return (BreakerGuard(site, self),)
+
+
+class BreakerGuard(Live):
+    """A breaker at work. Its methods are what `policy[CircuitBreaker]` offers to an operator."""
+
+    kind = "breaker"
+
+    def __init__(self, site: Site, spec: CircuitBreaker) -> None:
+        super().__init__(site, spec)
+        self._rules = spec.rules()
+        self._means_failure, self._means_nothing = spec.matchers()
+        self._ok = spec.ok
+        self._lock = threading.Lock()
+        self._machine = Breaker(self._rules)
+        if site.shadow:
+            self._machine.set_mode(Mode.SHADOW, clock.now_ns())
+        self.refused = 0
+        forks.renew_after_fork(self)
+
+    # -- the chain -----------------------------------------------------------------------------------------------
+
+    def lane(self, *, is_async: bool) -> Lane:
+        accepts = self._ok
+        if accepts is not None:
+
+            def judged(permit: Permit, now_ns: int, result: object) -> None:
+                (self._settle_ok if accepts(result) else self._settle_bad)(permit, now_ns, result)
+
+            return Lane(self._admit, judged)
+        fast = Fast(
+            enter=(
+                "$t = $machine.free_pass",
+                "if $t is None:",
+                "    $t = $admit()",
+            ),
+            leave=(
+                "if $t is $machine.free_pass and now < $machine.edge_ns:",
+                "    next($t.ticks)",
+                "else:",
+                "    $settle($t, now, result)",
+            ),
+            names={"machine": self._machine, "admit": self._admit, "settle": self._settle_ok},
+        )
+        return Lane(self._admit, self._settle_ok, fast=fast)
+
+    def _admit(self) -> Permit:
+        due = CURRENT.get().deadline_ns
+        with self._lock:
+            answer = self._machine.admit(clock.now_ns(), chance.random(), due)
+            if isinstance(answer, Refusal):
+                self.refused += 1
+        transition = answer.transition
+        if transition is not None:
+            self._announce(transition)
+        if isinstance(answer, Permit):
+            return answer
+        self.emit_refused(CircuitOpen.reason)
+        raise CircuitOpen(
+            f"breaker {answer.why}{_because(answer.trip, self._rules)}",
+            policy=self.policy,
+            measured=answer.trip.bad / answer.trip.calls if answer.trip else 0,
+            threshold=answer.trip.threshold if answer.trip else 0,
+            retry_after=answer.retry_after_ns / 1e9,
+        )
+
+    def _settle_ok(self, permit: Permit, now_ns: int, result: object) -> None:
+        self._settle(permit, Verdict.OK, now_ns)
+
+    def _settle_bad(self, permit: Permit, now_ns: int, result: object) -> None:
+        self._settle(permit, Verdict.FAIL, now_ns, retry_after_of(result))
+
+    def _settle(self, permit: Permit, verdict: Verdict, now_ns: int, retry_after_ns: int | None = None) -> None:
+        ended = Ended(verdict, now_ns - permit.started_ns, retry_after_ns or 0)
+        with self._lock:
+            transition = self._machine.settle(permit, ended, now_ns, chance.random())
+        if transition is not None:
+            self._announce(transition)
+
+    async def failed(self, call: Call, token: Permit, error: BaseException, again: Again) -> Ending:
+        verdict = Verdict.IGNORE  # stands if the user's predicate raises: the permit goes home all the same
+        try:
+            verdict = verdict_of(error, self._means_failure, self._means_nothing)
+        finally:
+            self._settle(token, verdict, clock.now_ns(), retry_after_of(error))
+        return None, error
+
+    def undo(self, token: Permit) -> None:
+        self._settle(token, Verdict.IGNORE, clock.now_ns())
+
+    def _announce(self, change: Transition) -> None:
+        if not events.sinks:
+            return
+        events.emit(
+            events.BreakerChanged(
+                policy=self.policy,
+                layer=self.name,
+                before=change.before,
+                after=change.after,
+                why=_because(change.trip, self._rules).strip(" ()") or "by hand" if change.open_ns else "trial",
+                retry_after=change.open_ns / 1e9 if change.open_ns else None,
+            )
+        )
+
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    def force_open(self) -> None:
+        """Refuse every call until `auto()` or `reset()`."""
+        self._set_mode(Mode.FORCED_OPEN)
+
+    def disable(self) -> None:
+        """Admit every call and record nothing, until `auto()` or `reset()`."""
+        self._set_mode(Mode.DISABLED)
+
+    def watch(self) -> None:
+        """Shadow mode: record and change state, but refuse nobody, until `auto()` or `reset()`."""
+        self._set_mode(Mode.SHADOW)
+
+    def auto(self) -> None:
+        """Work by its rules again."""
+        self._set_mode(Mode.AUTO)
+
+    def reset(self) -> None:
+        """Forget the past: closed, by its rules, with an empty window."""
+        with self._lock:
+            transition = self._machine.reset(clock.now_ns())
+        if transition is not None:
+            self._announce(transition)
+
+    def _set_mode(self, mode: Mode) -> None:
+        with self._lock:
+            transition = self._machine.set_mode(mode, clock.now_ns())
+        if transition is not None:
+            self._announce(transition)
+
+    @property
+    def state(self) -> str:
+        """`"closed"`, `"open"`, `"half_open"`, `"forced_open"` or `"disabled"`."""
+        return self._machine.label
+
+    @property
+    def busy(self) -> bool:
+        return self._machine.label != "closed"
+
+    @property
+    def refuses(self) -> bool:
+        now = self.snapshot()
+        return now["mode"] != "shadow" and (now["state"] == "forced_open" or bool(now["retry_after"]))
+
+    def snapshot(self) -> dict[str, Any]:
+        with self._lock:
+            now = self._machine.refresh(clock.now_ns())
+            machine = self._machine
+            window = machine.window
+            return {
+                "state": machine.label,
+                "mode": machine.mode.value,
+                "calls": window.calls,
+                "failed": window.failed,
+                "slow": window.slow,
+                "refused": self.refused,
+                "would_refuse": machine.passed_over,
+                "retry_after": max(0, machine.until_ns - now) / 1e9 if machine.label == "open" else None,
+            }
+
+    def explain(self) -> str:
+        now = self.snapshot()
+        rules, state = self._rules, now["state"]
+        trip = _because(self._machine.trip, rules)
+        if state == "open":
+            left = now["retry_after"]
+            next_step = f"refuse it for another {left:.3g} s" if left else "let it through as the first probe"
+            return f"The breaker is open{trip}: it would {next_step}."
+        if state == "half_open":
+            return f"The breaker is half-open{trip}: {rules.probes} probes decide, and it refuses what goes beyond them."
+        if state == "forced_open":
+            return "The breaker was forced open by hand: it would refuse the call."
+        if state == "disabled":
+            return "The breaker is disabled by hand: it would let the call through and not count it."
+        limits: list[str] = []
+        if rules.failure_rate_ppm is not None:
+            limits.append(f"{rules.failure_rate_ppm / 10_000:g} % of at least {rules.min_calls} fail")
+        if rules.slow_after_ns is not None:
+            limits.append(f"{rules.slow_rate_ppm / 10_000:g} % take over {show_seconds(rules.slow_after_ns)}")
+        if rules.consecutive is not None:
+            limits.append(f"{rules.consecutive} fail in a row")
+        seen = f"{now['failed']} of {now['calls']} calls failed {_span(rules)}"
+        return f"The breaker is closed ({seen}): it would let the call through, and opens when {' or '.join(limits)}."
+
+    def renew_after_fork(self) -> None:
+        if self._lock.locked():
+            # Some thread was in the middle of a change that nobody will ever finish.
+            self._machine.reset(clock.now_ns())
+        self._lock = threading.Lock()
+
+
+def _span(rules: Rules) -> str:
+    return f"in {show_seconds(rules.window_ns)}" if rules.window_ns is not None else f"among the last {rules.window_calls}"
+
+
+def _because(trip: Trip | None, rules: Rules) -> str:
+    if trip is None:
+        return ""
+    if trip.rule == "consecutive":
+        return f" ({trip.bad} calls failed in a row)"
+    if trip.rule == "probes":
+        return f" ({trip.bad} of {trip.calls} probes failed)"
+    how = "failed" if trip.rule == "failed" else f"took over {show_seconds(rules.slow_after_ns or 0)}"
+    return f" ({trip.bad} of {trip.calls} calls {how} {_span(rules)})"

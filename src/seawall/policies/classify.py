@@ -1,0 +1,70 @@
+"""Which errors a layer means: types or a predicate, made into one function, with what no layer may touch left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from seawall.errors import ConfigError, DeadlineExceeded, Rejected
+from seawall.machines.verdict import Verdict
+
+__all__ = ["Errors", "Matcher", "matcher", "retry_after_of", "verdict_of"]
+
+Errors = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]
+"""Exception types, or a predicate of the exception."""
+Matcher = Callable[[BaseException], bool]
+
+PROGRAMMING = (TypeError, NameError, AttributeError, AssertionError, SyntaxError)
+"""Errors of the program, not of the world: calling again or hiding them helps nobody, unless they are named."""
+
+
+def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
+    """A function that tells whether an error is meant by `on`.
+
+    Cancellation, `KeyboardInterrupt`, `SystemExit` and `GeneratorExit` are never meant. Named types mean their
+    subclasses; but programming errors, and with `refusals=False` Seawall's own refusals, only when they are named
+    themselves. A predicate decides alone. Raises `ConfigError` for anything else.
+    """
+    if isinstance(on, type) or isinstance(on, tuple):
+        types = on if isinstance(on, tuple) else (on,)
+        if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in types):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            raise ConfigError(f"{field}={on!r}: expected subclasses of Exception (cancellation and exit are never caught)")
+        special = PROGRAMMING if refusals else (*PROGRAMMING, Rejected)
+        named = tuple(kind for kind in types if issubclass(kind, special))
+
+        def by_type(error: BaseException) -> bool:
+            if not isinstance(error, types):
+                return False
+            return not isinstance(error, special) or isinstance(error, named)
+
+        return by_type
+    if not callable(on):
+        raise ConfigError(f"{field}={on!r}: expected exception types or a predicate")
+    predicate = on
+
+    def by_predicate(error: BaseException) -> bool:
+        return isinstance(error, Exception) and bool(predicate(error))
+
+    return by_predicate
+
+
+def verdict_of(error: BaseException, means_failure: Matcher, means_nothing: Matcher | None) -> Verdict:
+    """What an error says about the target, to a guard.
+
+    Nothing, if it is a cancellation, a refusal from further inside, or the impatience of the caller. An error that is
+    not meant by `means_failure` is an answer: the target is well.
+    """
+    if not isinstance(error, Exception) or isinstance(error, Rejected):
+        return Verdict.IGNORE
+    if isinstance(error, DeadlineExceeded) and error.inherited:
+        return Verdict.IGNORE
+    if means_nothing is not None and means_nothing(error):
+        return Verdict.IGNORE
+    return Verdict.FAIL if means_failure(error) else Verdict.OK
+
+
+def retry_after_of(error: object) -> int | None:
+    """The target's wish in nanoseconds, from an attribute `retry_after` in seconds; None if there is no sound one."""
+    value = getattr(error, "retry_after", None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        return None
+    return round(value * 1e9)

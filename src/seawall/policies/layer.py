@@ -1,0 +1,153 @@
+"""What a layer is to the chain: a way in, two ways out, and what it does about a failure.
+
+The healthy call goes `enter` -> the rest -> `leave`, layer by layer: the *lane*. A layer may offer its lane also as lines of
+source (`Fast`), which the frame of a policy takes in. When anything goes wrong, `failed` is awaited
+with the error in hand, innermost layer first: a *guard* only takes note and passes the error on; a *driver* may try
+`again` what lies inside it, or answer with a value instead. Results travel as `(value, None)` or `(None, error)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from seawall import events
+
+if TYPE_CHECKING:
+    from seawall.policies.spec import Spec
+    from seawall.runtime.protocol import Runtime
+
+__all__ = ["Again", "Call", "Ending", "Fast", "Lane", "Live", "MustWait", "Site", "Unwanted"]
+
+Ending = tuple[Any, BaseException | None]
+"""`(value, None)` or `(None, error)`."""
+Again = Callable[[], Awaitable[Ending]]
+"""Runs what lies inside a driver once more."""
+
+
+class Fast(NamedTuple):
+    """The same steps as lines of source for the healthy frame, where no lock is needed for them.
+
+    In the lines `$t` is the token, `$name` stands for `names["name"]`; on the way out `now` and `result` are at hand. A line that
+    is in trouble calls back into the layer. Only steps that the interpreter makes atomic may change shared state.
+    """
+
+    enter: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+    names: dict[str, Any] = {}  # noqa: RUF012  # a default that nobody changes
+
+
+class Lane(NamedTuple):
+    """The steps by which a call passes a layer: safe for threads by themselves.
+
+    `enter()` returns a token or raises; with `takes_call` it is given the arguments of the call. `leave(token, now_ns, result)` is
+    called after a success.
+    """
+
+    enter: Callable[..., Any] | None = None
+    leave: Callable[[Any, int, Any], object] | None = None
+    takes_call: bool = False
+    fast: Fast | None = None
+
+
+class Site(NamedTuple):
+    """Where a spec is bound: the policy's name, and whether it only watches."""
+
+    policy: str
+    shadow: bool
+
+
+class Call:
+    """One call that needs more than the healthy frame."""
+
+    __slots__ = ("args", "attempts", "degraded", "function", "job", "kwargs", "leaf", "runtime")
+
+    def __init__(self, runtime: Runtime, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.runtime = runtime
+        self.function = function
+        self.args = args
+        self.kwargs = kwargs
+        self.attempts = 0
+        self.degraded = False
+        self.job: Any = None
+        """The thread job that serves the attempt, if a bulkhead with threads does."""
+        self.leaf: Callable[[Call], Awaitable[Ending]]
+
+
+class MustWait(Exception):  # noqa: N818  # a signal from `enter`, never seen by users
+    """Raised by `enter` of a guard that would rather wait than refuse."""
+
+
+class Unwanted(Exception):  # noqa: N818  # a signal of `leave`, never seen by users
+    """Raised on the way out by a driver that does not accept the result."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Live:
+    """A layer at work in a policy. Subclasses are the live halves of the specs."""
+
+    kind: ClassVar[str]
+    is_guard: ClassVar[bool] = True
+    wraps: ClassVar[bool] = False
+    """Whether it runs what lies inside by `around`, instead of being entered and left."""
+    by_hand: ClassVar[bool] = True
+    """Whether `policy[...]` finds it."""
+    repeats: ClassVar[bool] = False
+    """Whether it may run what lies inside more than once."""
+    replaces: ClassVar[bool] = False
+    """Whether it may answer with a value of its own."""
+
+    def __init__(self, site: Site, spec: Spec) -> None:
+        self.spec = spec
+        self.policy = site.policy
+        self.shadow = site.shadow
+        self.name = spec.name
+        self.fused = not self.wraps
+        """Whether the healthy frame can hold this layer."""
+
+    def lane(self, *, is_async: bool) -> Lane:
+        """The steps of the healthy path."""
+        return Lane()
+
+    async def failed(self, call: Call, token: Any, error: BaseException, again: Again) -> Ending:
+        """What lies inside has failed with `error`."""
+        return None, error
+
+    async def around(self, call: Call, again: Again) -> Ending:
+        """Run what lies inside, for layers that wrap it."""
+        return await again()
+
+    def undo(self, token: Any) -> None:
+        """Give the token back as if nothing had been asked (guards)."""
+
+    async def wait(self, call: Call) -> Any:
+        """Wait until admission and return the token (guards whose `enter` raises `MustWait`)."""
+        raise AssertionError("this guard does not wait")
+
+    def check(self, *, is_async: bool) -> None:
+        """Raise `ConfigError` if the layer cannot work in this kind of call."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the next call would be refused here, as things stand."""
+        return False
+
+    @property
+    def busy(self) -> bool:
+        """Whether dropping this layer now would lose something that matters (`for_key` keeps such policies)."""
+        return False
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as JSON-ready values."""
+        return {}
+
+    def explain(self) -> str:
+        """A sentence: what it would do to the next call, and why."""
+        return ""
+
+    def emit_refused(self, reason: str) -> None:
+        if events.sinks:
+            events.emit(events.CallRefused(policy=self.policy, layer=self.name, reason=reason, shadow=self.shadow))

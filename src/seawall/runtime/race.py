@@ -1,0 +1,102 @@
+"""Attempts that run side by side until one succeeds or all have failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+__all__ = ["Race"]
+
+Ending = tuple[Any, BaseException | None]
+
+# A task that nobody refers to may be collected in mid-flight; losers stay here until they have ended.
+_losers: set[asyncio.Task[Any]] = set()
+
+
+class Race:
+    """A growing set of attempts. The first success wins; if all fail, the failure of the earliest started stands."""
+
+    def __init__(self, attempt: Callable[[], Awaitable[Ending]]) -> None:
+        self._attempt = attempt
+        self._tasks: list[asyncio.Task[Ending]] = []
+        self.winner: int | None = None
+        """The number of the attempt that succeeded, from 0."""
+
+    def start(self) -> None:
+        """Begin one more attempt, in a task of its own."""
+
+        async def run() -> Ending:
+            return await self._attempt()
+
+        self._tasks.append(asyncio.get_running_loop().create_task(run()))
+
+    async def decided(self, timeout_ns: int | None) -> bool:
+        """Wait until one has succeeded or all have failed, at most for `timeout_ns`; tells whether it is so."""
+        loop = asyncio.get_running_loop()
+        end = None if timeout_ns is None else loop.time() + timeout_ns / 1e9
+        while not self._look():
+            left = None if end is None else end - loop.time()
+            if left is not None and left <= 0:
+                return False
+            running = [task for task in self._tasks if not task.done()]
+            await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        return True
+
+    def _look(self) -> bool:
+        for number, task in enumerate(self._tasks):
+            if task.done() and not task.cancelled() and task.exception() is None and task.result()[1] is None:
+                self.winner = number
+                return True
+        return all(task.done() for task in self._tasks)
+
+    @property
+    def ending(self) -> Ending:
+        """How the race ended, once it is decided."""
+        task = self._tasks[self.winner or 0]
+        if task.cancelled():
+            return None, asyncio.CancelledError()
+        error = task.exception()
+        return task.result() if error is None else (None, error)
+
+    def end(self) -> None:
+        """Cancel whoever still runs; what losers bring back all the same is closed."""
+        for number, task in enumerate(self._tasks):
+            if number != self.winner:
+                _losers.add(task)
+                task.add_done_callback(_bury)
+                task.cancel()
+
+
+def _bury(task: asyncio.Task[Ending]) -> None:
+    _losers.discard(task)
+    if task.cancelled() or task.exception() is not None:
+        return
+    value, error = task.result()
+    if error is not None or value is None:
+        return
+    close = getattr(value, "aclose", None) or getattr(value, "close", None)
+    if not callable(close):
+        return
+    try:
+        closing = close()
+    except Exception as raised:
+        _report(task, raised)
+        return
+    if hasattr(closing, "__await__"):
+        closer = task.get_loop().create_task(_finish(closing))
+        _losers.add(closer)
+        closer.add_done_callback(_losers.discard)
+
+
+async def _finish(closing: Awaitable[object]) -> None:
+    try:
+        await closing
+    except Exception as raised:
+        _report(asyncio.current_task(), raised)
+
+
+def _report(task: asyncio.Task[Any] | None, error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "closing the result of a losing attempt failed", "exception": error, "task": task}
+    )

@@ -1,0 +1,76 @@
+"""Durations and counts as users write them, turned into checked integers or into an error that names the field."""
+
+from __future__ import annotations
+
+from seawall.errors import ConfigError
+
+__all__ = ["Duration", "count_of", "duration_ns", "fraction_ppm", "show_seconds"]
+
+Duration = int | float | str
+"""Seconds as a number, or a string such as `"150ms"`, `"1.5s"`, `"2min"`, `"1h"`, `"1d"`."""
+
+SECOND = 1_000_000_000
+LONGEST = 100 * 365 * 86_400 * SECOND
+_UNITS = (
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("min", 60 * SECOND),
+    ("s", SECOND),
+    ("h", 3_600 * SECOND),
+    ("d", 86_400 * SECOND),
+)
+_FORMS = 'seconds as a number, or a string like "150ms", "1.5s", "2min", "1h", "1d"'
+
+
+def duration_ns(value: Duration, field: str, *, zero: bool = True) -> int:
+    """`value` in nanoseconds; `zero=False` refuses 0. Raises `ConfigError` naming `field` and what is allowed."""
+    nanoseconds = _from_text(value) if isinstance(value, str) else _from_number(value)
+    if nanoseconds is None or not 0 <= nanoseconds <= LONGEST or (nanoseconds == 0 and not zero):
+        least = "at least 0" if zero else "more than 0"
+        raise ConfigError(f"{field}={value!r}: expected {_FORMS}, {least} and at most 100 years")
+    return nanoseconds
+
+
+def _from_number(value: object) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, int):
+        return value * SECOND
+    # NaN fails the comparison, the infinities lie outside it.
+    return round(value * SECOND) if -1e12 < value < 1e12 else None
+
+
+def _from_text(text: str) -> int | None:
+    for suffix, size in _UNITS:
+        if text.endswith(suffix):
+            whole, point, rest = text[: -len(suffix)].partition(".")
+            digits = whole + rest
+            if len(digits) > 24 or not (whole and digits.isascii() and digits.isdigit()) or bool(point) != bool(rest):
+                return None
+            return int(digits) * size // 10 ** len(rest)
+    return None
+
+
+def count_of(value: int, field: str, *, least: int = 1, most: int = 1_000_000_000) -> int:
+    """`value` if it is an integer from `least` to `most`. Raises `ConfigError` otherwise; `True` is not 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise ConfigError(f"{field}={value!r}: expected a whole number from {least} to {most}")
+    return value
+
+
+def fraction_ppm(value: float, field: str, *, zero: bool = False) -> int:
+    """A share from 0 to 1 in parts per million. Raises `ConfigError` outside it; 0 is allowed with `zero=True`."""
+    good = not isinstance(value, bool) and isinstance(value, (int, float)) and 0 <= value <= 1  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+    ppm = round(value * 1_000_000) if good else 0
+    if not good or (ppm == 0 and not zero):
+        raise ConfigError(f"{field}={value!r}: expected a share {'from' if zero else 'above'} 0 to 1")
+    return ppm
+
+
+def show_seconds(nanoseconds: int) -> str:
+    """A duration as people read it: `"850 ms"`, `"12.4 s"`, `"30 s"`."""
+    if nanoseconds < SECOND:
+        return f"{nanoseconds / 1e6:.3g} ms"
+    seconds = nanoseconds / SECOND
+    return f"{seconds:.0f} s" if seconds >= 100 or seconds == int(seconds) else f"{seconds:.1f} s"

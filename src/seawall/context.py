@@ -55,8 +55,9 @@ CURRENT: contextvars.ContextVar[Context] = contextvars.ContextVar("seawall", def
 
 
 def restore(token: contextvars.Token[Context]) -> None:
-    """Take back a `CURRENT.set`. An abandoned generator may be closed in another context: there is nothing to restore there."""
-    try:
+    """Take back a `CURRENT.set`. An abandoned generator may be closed in another context: there is nothing to restore
+    there."""
+    try:  # noqa: SIM105  # on the way of every call; contextlib.suppress costs more than the rest
         CURRENT.reset(token)
     except ValueError:
         pass
@@ -97,7 +98,9 @@ class _Scope:
         self._entered.append(CURRENT.set(inner))
         return inner
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         restore(self._entered.pop())
 
 

@@ -1,18 +1,18 @@
 """Every error Seawall raises, in one tree.
 
-    SeawallError
-    ├── Rejected                 the call was not made, or not admitted: try later, or answer something else
-    │   ├── CircuitOpen          the breaker is open, or half-open with all its probes out
-    │   ├── BulkheadFull         no permit is free and the queue is full, or the wait was too long
-    │   ├── RateLimited          a limiter refused
-    │   ├── BudgetSpent          the caller's quota is spent
-    │   ├── NoEndpoints          no replica may be tried now
-    │   └── Degraded             a degradation switch is on
-    ├── DeadlineExceeded         also a TimeoutError
-    ├── NotQueued                failback could not store the work
-    ├── BroadcastError           some replicas of a broadcast failed
-    ├── ConfigError              also a ValueError: a setting is wrong; names field, value and what is allowed
-    └── BackendUnavailable       a store cannot be reached
+SeawallError
+├── Rejected                 the call was not made, or not admitted: try later, or answer something else
+│   ├── CircuitOpen          the breaker is open, or half-open with all its probes out
+│   ├── BulkheadFull         no permit is free and the queue is full, or the wait was too long
+│   ├── RateLimited          a limiter refused
+│   ├── BudgetSpent          the caller's quota is spent
+│   ├── NoEndpoints          no replica may be tried now
+│   └── Degraded             a degradation switch is on
+├── DeadlineExceeded         also a TimeoutError
+├── NotQueued                failback could not store the work
+├── BroadcastError           some replicas of a broadcast failed
+├── ConfigError              also a ValueError: a setting is wrong; names field, value and what is allowed
+└── BackendUnavailable       a store cannot be reached
 """
 
 from __future__ import annotations
@@ -134,7 +134,9 @@ class DeadlineExceeded(SeawallError, TimeoutError):
     then the impatience was the caller's, and no breaker counts it. `timeout` is the limit in seconds.
     """
 
-    def __init__(self, detail: str = "deadline exceeded", *, policy: str = "", timeout: float = 0, inherited: bool = False) -> None:
+    def __init__(
+        self, detail: str = "deadline exceeded", *, policy: str = "", timeout: float = 0, inherited: bool = False
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.policy = policy

@@ -39,17 +39,12 @@ __all__ = [
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-class Event:
-    """The base of all events: frozen, keyword-only, compared by value.
+class _Record:
+    """A frozen value with keyword-only fields, compared by them.
 
     Written out instead of a dataclass, because a dataclass compiles its methods at import: over a
     millisecond for each, and `import seawall` is on the start-up path of every service and command.
     """
-
-    policy: str
-    """The name of the policy, or of the switch."""
-    layer: str
-    """The name of the layer in it."""
 
     def __init__(self, **fields: Any) -> None:
         known = _fields_of(type(self))
@@ -78,8 +73,17 @@ class Event:
         return f"{type(self).__name__}({inside})"
 
 
+class Event(_Record):
+    """The base of all events."""
+
+    policy: str
+    """The name of the policy, or of the switch."""
+    layer: str
+    """The name of the layer in it."""
+
+
 def _fields_of(kind: type) -> list[str]:
-    return [name for base in reversed(kind.__mro__) for name in base.__dict__.get("__annotations__", ())]
+    return [name for base in reversed(kind.__mro__) for name in base.__dict__.get("__annotations__", ())]  # noqa: RUF063  # inspect costs ten milliseconds to import
 
 
 class BreakerChanged(Event):
@@ -109,7 +113,8 @@ class RetryScheduled(Event):
 
 
 class RetryGaveUp(Event):
-    """An attempt failed and is not retried: `reason` is `"attempts"`, `"deadline"`, `"total"`, `"retry_after"` or `"budget"`."""
+    """An attempt failed and is not retried: `reason` is `"attempts"`, `"deadline"`, `"total"`, `"retry_after"` or
+    `"budget"`."""
 
     attempts: int
     reason: str

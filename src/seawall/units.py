@@ -48,7 +48,8 @@ def _from_text(text: str) -> int | None:
             digits = whole + rest
             if len(digits) > 24 or not (whole and digits.isascii() and digits.isdigit()) or bool(point) != bool(rest):
                 return None
-            return int(digits) * size // 10 ** len(rest)
+            scale: int = 10 ** len(rest)
+            return int(digits) * size // scale
     return None
 
 

@@ -17,7 +17,7 @@ def recommendations() -> Policy:
         Fallback(POPULAR),
         Timeout(USER_TIMEOUT_SECONDS),
         Retry(on=FAILURES),
-        CircuitBreaker(consecutive=10, open_for="500ms"),
+        CircuitBreaker(consecutive=10, open_for="100ms"),
         Bulkhead(12),
         Timeout("300ms"),
         name=NAME,
@@ -37,7 +37,7 @@ SETTINGS: Final = (
     Setting("Timeout", "1.0", "the whole call, in seconds: what the plain client allows, too"),
     Setting("Retry", "on=FAILURES", "transport errors, timeouts, 5xx answers; the rest is default"),
     Setting("CircuitBreaker", "consecutive=10", "also opens after 10 in a row: a phase is short for a rate"),
-    Setting("CircuitBreaker", 'open_for="500ms"', "the default, 30 s, would outlast a phase"),
+    Setting("CircuitBreaker", 'open_for="100ms"', "the default, 30 s, suits outages of minutes; these last seconds"),
     Setting("Bulkhead", "12", "three times what the service works on at once"),
     Setting("Timeout", '"300ms"', "one attempt: seven times what a healthy answer takes"),
 )

@@ -23,8 +23,8 @@ Rules
 
 The fast lane. While CLOSED with nothing to watch, all attempts share one permit, `free_pass`. Its holder may record a
 success by `next(permit.ticks)` alone, if `free_pass` is still that permit and the clock has not reached `edge_ns`;
-drawing a number is atomic, so no lock is taken. Every other step needs the caller's lock. The ticks are gathered at the next
-step taken under it. Whenever one more success could change the state, `free_pass` is None.
+drawing a number is atomic, so no lock is taken. Every other step needs the caller's lock. The ticks are gathered at
+the next step taken under it. Whenever one more success could change the state, `free_pass` is None.
 
 After Nygard, "Release It!" (2007); states and window as in resilience4j.
 """
@@ -166,6 +166,7 @@ class Breaker:
         """How many attempts SHADOW admitted that AUTO would have refused."""
         self._now_ns = 0
         self._trials = 0
+        self._streak = 0
         self._stay = 0
         share = rules.failure_rate_ppm or 500_000
         self._cutoff = max(1, -(-share * rules.probes // PPM))

@@ -4,19 +4,19 @@ State
     free      permits that nobody holds. `limit` = free + held - excess.
     waiting   tickets in the order of their arrival; while there is one, newcomers may not take a permit.
     excess    permits still held that a smaller `limit` no longer allows; they vanish as they come back.
-    permit    the one object that all permits handed out now are; only their number matters. A shrinking limit puts another in its
-              place, and so does a fork.
+    permit    the one object that all permits handed out now are; only their number matters. A shrinking limit puts
+              another in its place, and so does a fork.
 
 Rules
     a permit that comes back goes to the first ticket, else to `free`, unless it pays off `excess`.
     a ticket that leaves after it was granted hands its permit on.
     a permit from before a fork is no longer counted when it comes back.
 
-The fast lane. A caller may take `free.pop()` if `waiting` is empty, and give back by `free.append(permit)` if `waiting` is empty
-and the permit is still `gate.permit`, without a lock: both are atomic. Having given back, it looks again, and if somebody
-waits now it calls `pass_on` under the lock; a new ticket looks at `free` after it has been put in the queue. So of two that
-meet, at least one sees the other, and no permit lies idle while somebody waits. (One that meets a shrinking limit may be handed out
-once more before it vanishes.)
+The fast lane. A caller may take `free.pop()` if `waiting` is empty, and give back by `free.append(permit)` if
+`waiting` is empty and the permit is still `gate.permit`, without a lock: both are atomic. Having given back, it looks
+again, and if somebody waits now it calls `pass_on` under the lock; a new ticket looks at `free` after it has been put
+in the queue. So of two that meet, at least one sees the other, and no permit lies idle while somebody waits. (One
+that meets a shrinking limit may be handed out once more before it vanishes.)
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Rules
     one more is granted iff  extra + 1 <= share * calls + per_second * window.
     A refusal changes nothing.
 
-The fast lane. `next(ticks)` counts a call atomically, without a lock, while the clock has not reached `edge_ns`; the ticks
-are gathered at the next step taken under the caller's lock.
+The fast lane. `next(ticks)` counts a call atomically, without a lock, while the clock has not reached `edge_ns`; the
+ticks are gathered at the next step taken under the caller's lock.
 
 After Finagle's RetryBudget: when everything fails, retries add at most that share to the load.
 """

@@ -45,7 +45,9 @@ class RetryBudget(Spec):
     per_second: int
     window: Duration
 
-    def __init__(self, share: float = 0.2, *, per_second: int = 3, window: Duration = 10, name: str | None = None) -> None:
+    def __init__(
+        self, share: float = 0.2, *, per_second: int = 3, window: Duration = 10, name: str | None = None
+    ) -> None:
         fraction_ppm(share, "RetryBudget(share)", zero=True)
         count_of(per_second, "RetryBudget(per_second)", least=0)
         duration_ns(window, "RetryBudget(window)", zero=False)
@@ -58,7 +60,9 @@ class BudgetMeter:
     def __init__(self, spec: RetryBudget) -> None:
         self.name = spec.name
         self._machine = machine.RetryBudget(
-            fraction_ppm(spec.share, "share", zero=True), spec.per_second, duration_ns(spec.window, "window", zero=False)
+            fraction_ppm(spec.share, "share", zero=True),
+            spec.per_second,
+            duration_ns(spec.window, "window", zero=False),
         )
         self._lock = threading.Lock()
         self.refused = 0
@@ -104,7 +108,9 @@ class BudgetMeter:
         self._lock = threading.Lock()
 
 
-def meter_for(budget: RetryBudget | str | None, field: str, default: RetryBudget, names: Registry = registry) -> BudgetMeter | None:
+def meter_for(
+    budget: RetryBudget | str | None, field: str, default: RetryBudget, names: Registry = registry
+) -> BudgetMeter | None:
     """The live budget: shared if it has a name, one's own if not, None if `budget` is None."""
     if budget is None:
         return None

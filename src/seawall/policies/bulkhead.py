@@ -26,11 +26,11 @@ OVER_THE_LIMIT = -1
 class Bulkhead(Spec):
     """Admit at most `limit` calls at once; up to `queue` more may wait, first come first served, for `max_wait`.
 
-    Beyond that it refuses with `BulkheadFull`. Threads and tasks, of any number of loops, stand in one queue. A caller whose
-    deadline comes first leaves the queue with `DeadlineExceeded`.
+    Beyond that it refuses with `BulkheadFull`. Threads and tasks, of any number of loops, stand in one queue. A
+    caller whose deadline comes first leaves the queue with `DeadlineExceeded`.
 
-    With `threads=True` the function, which must be a blocking one, runs on threads of the bulkhead's own, with the caller's
-    context variables. Then a timeout or deadline frees the caller at once; thread and permit are taken until
+    With `threads=True` the function, which must be a blocking one, runs on threads of the bulkhead's own, with the
+    caller's context variables. Then a timeout or deadline frees the caller at once; thread and permit are taken until
     the function really ends, so hung calls never pile up beyond `limit`. `acall` takes a blocking function too.
 
     A call inside a call of the same bulkhead takes a second permit.
@@ -75,7 +75,9 @@ class Bulkhead(Spec):
         count_of(queue, "Bulkhead(queue)", least=0)
         waits = max_wait is None or duration_ns(max_wait, "Bulkhead(max_wait)") > 0
         if (queue > 0) != waits:
-            raise ConfigError(f"Bulkhead(queue={queue}, max_wait={max_wait!r}): nobody would ever wait; give both or neither")
+            raise ConfigError(
+                f"Bulkhead(queue={queue}, max_wait={max_wait!r}): nobody would ever wait; give both or neither"
+            )
         self._init(name, limit=limit, queue=queue, max_wait=max_wait, threads=bool(threads))
 
     def per(self, key: Callable[..., Hashable], *, most: int = MOST_KEYS) -> Per:
@@ -215,7 +217,9 @@ class BulkheadGuard(Live):
         if permit is not None:
             return permit
         if due is not None and clock.now_ns() >= due:
-            raise DeadlineExceeded("the deadline of the caller passed in the queue of the bulkhead", policy=self.policy, inherited=True)
+            raise DeadlineExceeded(
+                "the deadline of the caller passed in the queue of the bulkhead", policy=self.policy, inherited=True
+            )
         raise self._refusal(f" after waiting {show_seconds(self._max_wait_ns or 0)}")
 
     def _patience(self, due: int | None) -> int | None:
@@ -269,7 +273,13 @@ class BulkheadGuard(Live):
         return not self.shadow and self.in_use >= self.limit and self.waiting >= self._gate.queue
 
     def snapshot(self) -> dict[str, Any]:
-        return {"in_use": self.in_use, "limit": self.limit, "waiting": self.waiting, "queue": self._gate.queue, "refused": self.refused}
+        return {
+            "in_use": self.in_use,
+            "limit": self.limit,
+            "waiting": self.waiting,
+            "queue": self._gate.queue,
+            "refused": self.refused,
+        }
 
     def explain(self) -> str:
         used, limit = self.in_use, self.limit

@@ -25,10 +25,10 @@ class CircuitBreaker(Spec):
     """Refuse calls for a while when too many of the recent ones failed, or were too slow.
 
     One breaker belongs around one remote target. It opens when, of the calls in the `window`, a share of at least
-    `failure_rate` failed; or a share of at least `slow_rate` took longer than `slow_after`; or `consecutive` failed in a
-    row: whichever comes first. Shares are looked at from `min_calls` calls on. Open, it refuses with `CircuitOpen` for `open_for`
-    (doubled for each failed trial up to 8 times, +-10 %, never less than the target's Retry-After). Then `probes` calls
-    are let through, and their outcomes decide.
+    `failure_rate` failed; or a share of at least `slow_rate` took longer than `slow_after`; or `consecutive` failed
+    in a row: whichever comes first. Shares are looked at from `min_calls` calls on. Open, it refuses with
+    `CircuitOpen` for `open_for` (doubled for each failed trial up to 8 times, +-10 %, never less than the target's
+    Retry-After). Then `probes` calls are let through, and their outcomes decide.
 
     Args:
         failure_rate: share above 0 to 1, or None to switch the rule off. Default 0.5.
@@ -39,8 +39,10 @@ class CircuitBreaker(Spec):
         slow_after, slow_rate: a call is slow beyond `slow_after`; share above 0 to 1, default 1.0. Off by default.
         consecutive: failures in a row that open it. Off by default.
         open_for: default 30 s. probes: default 5. probe_lease: a silent probe is given back after 60 s.
-        on: exception types or a predicate that are failures; what is not meant counts as a success, since the target did answer.
-            Default: every `Exception`. Refusals from further inside, cancellation, and deadlines of the caller never count.
+        on: exception types or a predicate that are failures; what is not meant counts as a success, since the target
+        did answer.
+            Default: every `Exception`. Refusals from further inside, cancellation, and deadlines of the caller never
+            count.
         ignore: exception types or a predicate that count neither way.
         ok: a predicate of the result; a result it refuses counts as a failure (and is returned all the same).
 
@@ -150,7 +152,9 @@ class CircuitBreaker(Spec):
         rules = Rules(
             failure_rate_ppm=None if self.failure_rate is None else fraction_ppm(self.failure_rate, at("failure_rate")),
             slow_rate_ppm=fraction_ppm(self.slow_rate, at("slow_rate")),
-            slow_after_ns=None if self.slow_after is None else duration_ns(self.slow_after, at("slow_after"), zero=False),
+            slow_after_ns=None
+            if self.slow_after is None
+            else duration_ns(self.slow_after, at("slow_after"), zero=False),
             consecutive=None if self.consecutive is None else count_of(self.consecutive, at("consecutive")),
             min_calls=count_of(self.min_calls, at("min_calls")),
             window_ns=window_ns if by_time else None,
@@ -352,7 +356,9 @@ class BreakerGuard(Live):
             next_step = f"refuse it for another {left:.3g} s" if left else "let it through as the first probe"
             return f"The breaker is open{trip}: it would {next_step}."
         if state == "half_open":
-            return f"The breaker is half-open{trip}: {rules.probes} probes decide, and it refuses what goes beyond them."
+            return (
+                f"The breaker is half-open{trip}: {rules.probes} probes decide, and it refuses what goes beyond them."
+            )
         if state == "forced_open":
             return "The breaker was forced open by hand: it would refuse the call."
         if state == "disabled":
@@ -375,7 +381,9 @@ class BreakerGuard(Live):
 
 
 def _span(rules: Rules) -> str:
-    return f"in {show_seconds(rules.window_ns)}" if rules.window_ns is not None else f"among the last {rules.window_calls}"
+    return (
+        f"in {show_seconds(rules.window_ns)}" if rules.window_ns is not None else f"among the last {rules.window_calls}"
+    )
 
 
 def _because(trip: Trip | None, rules: Rules) -> str:

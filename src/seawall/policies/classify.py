@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from seawall.errors import ConfigError, DeadlineExceeded, Rejected
 from seawall.machines.verdict import Verdict
@@ -24,10 +25,12 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
     subclasses; but programming errors, and with `refusals=False` Seawall's own refusals, only when they are named
     themselves. A predicate decides alone. Raises `ConfigError` for anything else.
     """
-    if isinstance(on, type) or isinstance(on, tuple):
-        types = on if isinstance(on, tuple) else (on,)
+    if isinstance(on, (type, tuple)):
+        types = cast("tuple[type[Exception], ...]", on if isinstance(on, tuple) else (on,))
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in types):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(f"{field}={on!r}: expected subclasses of Exception (cancellation and exit are never caught)")
+            raise ConfigError(
+                f"{field}={on!r}: expected subclasses of Exception (cancellation and exit are never caught)"
+            )
         special = PROGRAMMING if refusals else (*PROGRAMMING, Rejected)
         named = tuple(kind for kind in types if issubclass(kind, special))
 

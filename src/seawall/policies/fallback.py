@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from seawall import events
 from seawall.errors import ConfigError
@@ -14,9 +14,6 @@ from seawall.policies.spec import Spec
 from seawall.policies.switch import Switch, guards_for
 
 __all__ = ["Fallback", "FallbackDriver", "same_args"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class SameArgs:
@@ -49,8 +46,8 @@ def same_args(function: Callable[..., Any]) -> SameArgs:
 class Fallback(Spec):
     """Answer something useful when what lies inside fails or is refused.
 
-    Breaking is the means, degradation is the end: put it outermost. Programming errors are not hidden, unless `on` names them.
-    `outcome.degraded` and the event `FellBack` tell that an answer is a lesser one.
+    Breaking is the means, degradation is the end: put it outermost. Programming errors are not hidden, unless `on`
+    names them. `outcome.degraded` and the event `FellBack` tell that an answer is a lesser one.
 
     Args:
         answers: tried in order until one does not raise. A value is the answer; a function is called with the
@@ -71,21 +68,29 @@ class Fallback(Spec):
 
     __slots__ = ("answers", "on", "when")
 
-    answers: tuple[Any, ...]
+    answers: tuple[object, ...]
     on: Errors
     when: Switch | None
 
-    def __init__(self, *answers: Any, on: Errors = Exception, when: Switch | None = None, name: str | None = None) -> None:
+    def __init__(
+        self,
+        *answers: Callable[[Exception], Any] | SameArgs | object,
+        on: Errors = Exception,
+        when: Switch | None = None,
+        name: str | None = None,
+    ) -> None:
         if not answers:
-            raise ConfigError("Fallback(): expected at least one answer: a value, a function of the error, or same_args(function)")
+            raise ConfigError(
+                "Fallback(): expected at least one answer: a value, a function of the error, or same_args(function)"
+            )
         matcher(on, "Fallback(on)", refusals=True)
         if when is not None and not isinstance(when, Switch):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
             raise ConfigError(f"Fallback(when={when!r}): expected a Switch")
         self._init(name, answers=answers, on=on, when=when)
 
     def replace(self, **changes: Any) -> Fallback:
-        answers = changes.pop("answers", self.answers)
-        return Fallback(*answers, **{"on": self.on, "when": self.when, "name": self.name, **changes})
+        fields: dict[str, Any] = {"on": self.on, "when": self.when, "name": self.name, **changes}
+        return Fallback(*fields.pop("answers", self.answers), **fields)
 
     def bind(self, site: Site) -> Sequence[Live]:
         return (FallbackDriver(site, self), *guards_for(site, self, self.when))
@@ -122,7 +127,7 @@ class FallbackDriver(Live):
                 value = await self._ask(answer, error, call)
             except PROGRAMMING:
                 raise
-            except Exception as raised:
+            except Exception as raised:  # noqa: BLE001  # the next answer takes its turn
                 if raised is not last and raised.__cause__ is None:
                     raised.__cause__ = last
                 last = raised
@@ -133,18 +138,19 @@ class FallbackDriver(Live):
         return None, last
 
     async def _ask(self, answer: Any, error: BaseException, call: Call) -> Any:
+        value: Any
         if isinstance(answer, SameArgs):
             value = answer.function(*call.args, **call.kwargs)
         elif callable(answer):
             value = answer(error)
         else:
             return answer
-        if not hasattr(value, "__await__"):
+        if getattr(value, "__await__", None) is None:
             return value
         if call.runtime.is_async:
             return await value
         if hasattr(value, "close"):
-            cast("Coroutine[Any, Any, Any]", value).close()
+            value.close()
         raise ConfigError(f"{self.policy}: an async fallback answers async calls only; this call is synchronous")
 
     def _announce(self, error: BaseException) -> None:

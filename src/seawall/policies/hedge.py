@@ -21,10 +21,11 @@ __all__ = ["Hedge", "HedgeDriver"]
 
 
 class Hedge(Spec):
-    """Start another attempt when the first has taken longer than `after`; the first good answer wins, the rest are cancelled.
+    """Start another attempt when the first has taken longer than `after`; the first good answer wins, the rest are
+    cancelled.
 
-    For calls that may be made twice, whose slowest few are much slower than the rest. A fast failure never beats a later
-    success. What a loser returns all the same is closed, if it has `aclose` or `close`.
+    For calls that may be made twice, whose slowest few are much slower than the rest. A fast failure never beats a
+    later success. What a loser returns all the same is closed, if it has `aclose` or `close`.
 
     Args:
         after: `"p95"` (any of p50 to p99: a quantile of the recent durations; no hedge before 20 of them), or a
@@ -66,7 +67,7 @@ class Hedge(Spec):
 
 
 def quantile_of(after: Duration) -> int | None:
-    """The quantile in parts per million if `after` names one, else None. Raises `ConfigError` for p0 to p49 and p100."""
+    """The quantile in parts per million, or None if `after` is a duration. Raises `ConfigError` for p0 to p49."""
     if not isinstance(after, str) or not after.startswith("p"):
         return None
     digits = after[1:]

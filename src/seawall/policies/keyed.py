@@ -79,7 +79,8 @@ class KeyedMap(Generic[K]):
 
 
 class Per(Spec):
-    """A layer with state of its own for each key of the call: compartments, so that one full or broken one leaves the rest alone.
+    """A layer with state of its own for each key of the call: compartments, so that one full or broken one leaves the
+    rest alone.
 
     Made by `.per(key)` of a `Bulkhead` or `CircuitBreaker`. `key` is a function of the call's arguments.
 
@@ -96,9 +97,13 @@ class Per(Spec):
     key: Callable[..., Hashable]
     most: int
 
-    def __init__(self, layer: Spec, key: Callable[..., Hashable], *, most: int = MOST_KEYS, name: str | None = None) -> None:
+    def __init__(
+        self, layer: Spec, key: Callable[..., Hashable], *, most: int = MOST_KEYS, name: str | None = None
+    ) -> None:
         if not callable(key):
-            raise ConfigError(f"per({key!r}): expected a function of the call's arguments, as in per(lambda tenant: tenant)")
+            raise ConfigError(
+                f"per({key!r}): expected a function of the call's arguments, as in per(lambda tenant: tenant)"
+            )
         count_of(most, "per(most)", most=1_000_000)
         self._init(name or layer.name, layer=layer, key=key, most=most)
 
@@ -115,7 +120,7 @@ class Keyed(Live):
         self._layer = spec.layer
         self._site = site
         self.layers: KeyedMap[_Cell] = KeyedMap(self._make, spec.most)
-        self.kind = self._bind(site).kind  # type: ignore[misc]  # it stands for a layer of that kind
+        self.kind = self._bind(site).kind
 
     def _bind(self, site: Site) -> Live:
         layers = self._layer.bind(site)

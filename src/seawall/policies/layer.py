@@ -1,14 +1,14 @@
 """What a layer is to the chain: a way in, two ways out, and what it does about a failure.
 
-The healthy call goes `enter` -> the rest -> `leave`, layer by layer: the *lane*. A layer may offer its lane also as lines of
-source (`Fast`), which the frame of a policy takes in. When anything goes wrong, `failed` is awaited
+The healthy call goes `enter` -> the rest -> `leave`, layer by layer: the *lane*. A layer may offer its lane also as
+lines of source (`Fast`), which the frame of a policy takes in. When anything goes wrong, `failed` is awaited
 with the error in hand, innermost layer first: a *guard* only takes note and passes the error on; a *driver* may try
 `again` what lies inside it, or answer with a value instead. Results travel as `(value, None)` or `(None, error)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from seawall import events
@@ -28,8 +28,9 @@ Again = Callable[[], Awaitable[Ending]]
 class Fast(NamedTuple):
     """The same steps as lines of source for the healthy frame, where no lock is needed for them.
 
-    In the lines `$t` is the token, `$name` stands for `names["name"]`; on the way out `now` and `result` are at hand. A line that
-    is in trouble calls back into the layer. Only steps that the interpreter makes atomic may change shared state.
+    In the lines `$t` is the token, `$name` stands for `names["name"]`; on the way out `now` and `result` are at hand.
+    A line that is in trouble calls back into the layer. Only steps that the interpreter makes atomic may change
+    shared state.
     """
 
     enter: tuple[str, ...] = ()
@@ -40,8 +41,8 @@ class Fast(NamedTuple):
 class Lane(NamedTuple):
     """The steps by which a call passes a layer: safe for threads by themselves.
 
-    `enter()` returns a token or raises; with `takes_call` it is given the arguments of the call. `leave(token, now_ns, result)` is
-    called after a success.
+    `enter()` returns a token or raises; with `takes_call` it is given the arguments of the call. `leave(token,
+    now_ns, result)` is called after a success.
     """
 
     enter: Callable[..., Any] | None = None
@@ -62,7 +63,9 @@ class Call:
 
     __slots__ = ("args", "attempts", "degraded", "function", "job", "kwargs", "leaf", "runtime")
 
-    def __init__(self, runtime: Runtime, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, runtime: Runtime, function: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self.runtime = runtime
         self.function = function
         self.args = args
@@ -71,14 +74,14 @@ class Call:
         self.degraded = False
         self.job: Any = None
         """The thread job that serves the attempt, if a bulkhead with threads does."""
-        self.leaf: Callable[[Call], Awaitable[Ending]]
+        self.leaf: Callable[[Call], Coroutine[Any, Any, Ending]]
 
 
-class MustWait(Exception):  # noqa: N818  # a signal from `enter`, never seen by users
+class MustWait(Exception):  # a signal from `enter`, never seen by users
     """Raised by `enter` of a guard that would rather wait than refuse."""
 
 
-class Unwanted(Exception):  # noqa: N818  # a signal of `leave`, never seen by users
+class Unwanted(Exception):  # a signal of `leave`, never seen by users
     """Raised on the way out by a driver that does not accept the result."""
 
     def __init__(self, result: Any) -> None:
@@ -89,7 +92,7 @@ class Unwanted(Exception):  # noqa: N818  # a signal of `leave`, never seen by u
 class Live:
     """A layer at work in a policy. Subclasses are the live halves of the specs."""
 
-    kind: ClassVar[str]
+    kind: str
     is_guard: ClassVar[bool] = True
     wraps: ClassVar[bool] = False
     """Whether it runs what lies inside by `around`, instead of being entered and left."""

@@ -26,8 +26,8 @@ class Retry(Spec):
     """Call again after a failure, with exponential backoff and full jitter, within a retry budget.
 
     Retry only what may be done twice. Programming errors (`TypeError` and the like) and refusals by Seawall's own
-    guards are retried only if they are named in `on` themselves. Cancellation never is. When it gives up, the last error
-    is raised, with the earlier ones on its `__cause__` chain, and a note if it was not for lack of attempts.
+    guards are retried only if they are named in `on` themselves. Cancellation never is. When it gives up, the last
+    error is raised, with the earlier ones on its `__cause__` chain, and a note if it was not for lack of attempts.
 
     Args:
         on: exception types, or a predicate of the exception. Required: only you know what may be tried again.
@@ -39,9 +39,11 @@ class Retry(Spec):
             without `jitter` it is that ceiling. Defaults 100 ms, 2, 2 s, True.
         total: no attempt starts later than this after the first. Default None. It does not cut an attempt short: a
             `Timeout` outside does.
-        max_retry_after: a target's Retry-After (an error's `retry_after` in seconds) is obeyed up to this; beyond it, and beyond
+        max_retry_after: a target's Retry-After (an error's `retry_after` in seconds) is obeyed up to this; beyond it,
+        and beyond
             the deadline, the retry gives up at once. Default 60 s.
-        budget: a `RetryBudget`, the name of a shared one, or None for none. Default: 20 % of the calls in 10 s, plus 3/s.
+        budget: a `RetryBudget`, the name of a shared one, or None for none. Default: 20 % of the calls in 10 s, plus
+        3/s.
 
     Raises:
         ConfigError: a setting is outside its range.
@@ -130,7 +132,9 @@ class Retry(Spec):
         if total is not None:
             duration_ns(total, "Retry(total)")
         if budget is not None and not isinstance(budget, (RetryBudget, str)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(f"Retry(budget={budget!r}): expected a RetryBudget, the name of one, or None for no budget")
+            raise ConfigError(
+                f"Retry(budget={budget!r}): expected a RetryBudget, the name of one, or None for no budget"
+            )
 
     def bind(self, site: Site) -> Sequence[Live]:
         return (RetryDriver(site, self),)
@@ -175,37 +179,33 @@ class RetryDriver(Live):
     async def failed(self, call: Call, token: int | None, error: BaseException, again: Again) -> Ending:
         if self._budget is not None:
             self._budget.count_call(None, clock.now_ns(), None)
-        ending: Ending = (None, error)
+        value: Any = None
+        failure: BaseException | None = error
         earlier: list[BaseException] = []
         attempt = 1
-        while True:
-            ending = self._judge(ending)
-            error = ending[1]
-            if error is None or not (isinstance(error, Unwanted) or self._means(error)):
-                break
-            pause = self._next_pause(attempt, token, error)
+        while failure is not None and (isinstance(failure, Unwanted) or self._means(failure)):
+            pause = self._next_pause(attempt, token, failure)
             if pause is None:
                 break
             if self.shadow:
-                self._announce(attempt + 1, pause, error)
+                self._announce(attempt + 1, pause, failure)
                 break
-            if earlier and earlier[-1] is error:
+            if earlier and earlier[-1] is failure:
                 # An instance raised again and again would gather the traceback of every attempt.
-                error.__traceback__ = None
-            elif not isinstance(error, Unwanted):
-                earlier = [*earlier[-CHAIN_LENGTH + 1 :], error]
+                failure.__traceback__ = None
+            elif not isinstance(failure, Unwanted):
+                earlier = [*earlier[-CHAIN_LENGTH + 1 :], failure]
             attempt += 1
             self.retries += 1
-            self._announce(attempt, pause, error)
+            self._announce(attempt, pause, failure)
             if pause and not off.waiting:
                 await call.runtime.sleep(pause)
-            ending = await self._again(attempt, again)
-        value, error = ending
-        if isinstance(error, Unwanted):
-            return error.result, None
-        if error is not None:
-            _chain(error, earlier)
-        return value, error
+            value, failure = self._judge(await self._again(attempt, again))
+        if isinstance(failure, Unwanted):
+            return failure.result, None
+        if failure is not None:
+            _chain(failure, earlier)
+        return value, failure
 
     def _judge(self, ending: Ending) -> Ending:
         """Read a result that `until` does not accept as a failure."""
@@ -223,41 +223,56 @@ class RetryDriver(Live):
 
     def _next_pause(self, attempt: int, started_ns: int | None, error: BaseException) -> int | None:
         """How long to wait before the next attempt, or None to give up."""
-        if attempt >= self._attempts:
-            return self._give_up(attempt, "attempts", error)
         wish = retry_after_of(error.result if isinstance(error, Unwanted) else error)
-        if wish is not None and wish > self._max_retry_after_ns:
-            return self._give_up(attempt, "retry_after", error, f"the target asked to wait {show_seconds(wish)}")
-        pause = self._pause(attempt) if wish is None else max(wish, self._pause(attempt))
+        pause = 0 if attempt >= self._attempts else max(wish or 0, self._pause(attempt))
+        obstacle = self._obstacle(attempt, started_ns, pause, wish or 0)
+        if obstacle is None:
+            return pause
+        self._give_up(attempt, *obstacle, error)
+        return None
+
+    def _obstacle(self, attempt: int, started_ns: int | None, pause: int, wish: int) -> tuple[str, str] | None:
+        """What stands against another attempt: a code, and a note for the error; None if nothing does."""
+        if attempt >= self._attempts:
+            return "attempts", ""
+        if wish > self._max_retry_after_ns:
+            return "retry_after", f"the target asked to wait {show_seconds(wish)}"
         now, due = clock.now_ns(), CURRENT.get().deadline_ns
         if due is not None and now + pause >= due:
-            return self._give_up(attempt, "deadline", error, f"the next attempt in {show_seconds(pause)} would miss the deadline")
+            return "deadline", f"the next attempt in {show_seconds(pause)} would miss the deadline"
         if self._total_ns is not None and started_ns is not None and now + pause > started_ns + self._total_ns:
-            return self._give_up(attempt, "total", error, f"the next attempt would start after total={show_seconds(self._total_ns)}")
+            return "total", f"the next attempt would start after total={show_seconds(self._total_ns)}"
         if self._budget is not None and not self.shadow and not self._budget.take():
             named = f" {self._budget.name!r}" if self._budget.name else ""
-            return self._give_up(attempt, "budget", error, f"the retry budget{named} is empty")
-        return pause
+            return "budget", f"the retry budget{named} is empty"
+        return None
 
     def _pause(self, retry: int) -> int:
         if self._delay is None:
             return self._backoff.pause_ns(retry, chance.random())
         return duration_ns(self._delay(retry) if callable(self._delay) else self._delay, "Retry(delay)")
 
-    def _give_up(self, attempts: int, reason: str, error: BaseException, note: str = "") -> None:
+    def _give_up(self, attempts: int, reason: str, note: str, error: BaseException) -> None:
         self.gave_up += 1
         if note and not isinstance(error, Unwanted):
             text = f"seawall: {self.policy} did not retry: {note}"
             if text not in getattr(error, "__notes__", ()):
                 error.add_note(text)
         if events.sinks:
-            events.emit(events.RetryGaveUp(policy=self.policy, layer=self.name, attempts=attempts, reason=reason, error=error))
+            events.emit(
+                events.RetryGaveUp(policy=self.policy, layer=self.name, attempts=attempts, reason=reason, error=error)
+            )
 
     def _announce(self, attempt: int, pause: int, error: BaseException) -> None:
         if events.sinks:
             events.emit(
                 events.RetryScheduled(
-                    policy=self.policy, layer=self.name, attempt=attempt, delay=pause / 1e9, error=error, shadow=self.shadow
+                    policy=self.policy,
+                    layer=self.name,
+                    attempt=attempt,
+                    delay=pause / 1e9,
+                    error=error,
+                    shadow=self.shadow,
                 )
             )
 

@@ -33,8 +33,8 @@ class Turn(NamedTuple):
 class Switch:
     """While it is on, every `Fallback(..., when=switch)` answers without making the call.
 
-    For expected peaks and maintenance. It is found by its name in `registry.switches`; the last 100 turns are kept in `history`,
-    each is an event, and it shows in `explain()` and `snapshot()` of the policies that use it.
+    For expected peaks and maintenance. It is found by its name in `registry.switches`; the last 100 turns are kept in
+    `history`, each is an event, and it shows in `explain()` and `snapshot()` of the policies that use it.
 
     Example:
         >>> from seawall import Policy, Fallback, Switch
@@ -77,6 +77,12 @@ class Switch:
             return self.lit
         return True
 
+    @property
+    def expires_in(self) -> float | None:
+        """Seconds until it turns itself off; None if it will not."""
+        until = self._until_ns
+        return None if until is None else max(0, until - clock.now_ns()) / 1e9
+
     def _turn(self, on: bool, by: str, why: str, lasting_ns: int | None, expiring: int | None = None) -> None:
         expires_in = None if lasting_ns is None else lasting_ns / 1e9
         with self._lock:
@@ -86,7 +92,9 @@ class Switch:
             self._until_ns = None if lasting_ns is None else clock.now_ns() + lasting_ns
             self.history.append(Turn(clock.wall_time(), on, by, why, expires_in))
         if events.sinks:
-            events.emit(events.SwitchChanged(policy=self.name, layer="Switch", on=on, by=by, why=why, expires_in=expires_in))
+            events.emit(
+                events.SwitchChanged(policy=self.name, layer="Switch", on=on, by=by, why=why, expires_in=expires_in)
+            )
 
     def __repr__(self) -> str:
         return f"Switch({self.name!r}, {'on' if self.is_on else 'off'})"
@@ -116,9 +124,10 @@ class SwitchGuard(Live):
     def _refuse(self) -> None:
         self.emit_refused(Degraded.reason)
         if not self.shadow:
-            until, now = self.switch._until_ns, clock.now_ns()
-            left = None if until is None else max(0, until - now) / 1e9
-            raise Degraded(f"the switch {self.switch.name!r} is on", policy=self.policy, measured=1, threshold=0, retry_after=left)
+            left = self.switch.expires_in
+            raise Degraded(
+                f"the switch {self.switch.name!r} is on", policy=self.policy, measured=1, threshold=0, retry_after=left
+            )
 
     async def failed(self, call: Call, token: None, error: BaseException, again: Again) -> Ending:
         return None, error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import Token
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seawall import events
 from seawall.context import CURRENT, Context, restore
@@ -13,6 +13,9 @@ from seawall.policies.layer import Again, Call, Ending, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import clock
 from seawall.units import Duration, duration_ns, show_seconds
+
+if TYPE_CHECKING:
+    from seawall.runtime.deadlines import Deadlines
 
 __all__ = ["Timeout", "TimeoutDriver"]
 
@@ -23,9 +26,9 @@ class Timeout(Spec):
     In async the task is cancelled inside the function, and the cancellation becomes the error: a call ends within
     the time, if the function lets itself be cancelled. What it returns in the same instant is kept.
 
-    In sync nothing can interrupt a thread: the timeout is a deadline, which every wait of Seawall, `Bulkhead(threads=True)`, and
-    transports of `seawall.integrations` obey, and which a function can ask for by `seawall.remaining()`. A result that comes late
-    is a result all the same.
+    In sync nothing can interrupt a thread: the timeout is a deadline, which every wait of Seawall,
+    `Bulkhead(threads=True)`, and transports of `seawall.integrations` obey, and which a function can ask for by
+    `seawall.remaining()`. A result that comes late is a result all the same.
 
     Args:
         time: a duration. 0 fails at once, without a call. None sets no limit of its own and obeys only the caller's.
@@ -76,6 +79,7 @@ class TimeoutDriver(Live):
     def __init__(self, site: Site, spec: Timeout) -> None:
         super().__init__(site, spec)
         self.time_ns = None if spec.time is None else duration_ns(spec.time, "time")
+        self._deadlines: Deadlines | None = None
         self.timed_out = 0
 
     def lane(self, *, is_async: bool) -> Lane:
@@ -84,8 +88,9 @@ class TimeoutDriver(Live):
         if is_async:
             from seawall.runtime.deadlines import Deadlines  # noqa: PLC0415  # asyncio, not before the first async use
 
-            deadlines = Deadlines(self.time_ns, self._expired)
-            return Lane(deadlines.enter, deadlines.leave)
+            if self._deadlines is None:
+                self._deadlines = Deadlines(self.time_ns, self._expired)
+            return Lane(self._deadlines.enter, self._deadlines.leave)
         return Lane(self._enter, self._leave)
 
     def _enter(self) -> Watch:
@@ -109,9 +114,8 @@ class TimeoutDriver(Live):
         if self.shadow:
             self._look_back(token, clock.now_ns(), None)
             return None, error
-        if not isinstance(token, Watch):
-            # The task's end of it, with what asyncio has to be told.
-            return None, token.deadlines.end(token, error)
+        if call.runtime.is_async and self._deadlines is not None:
+            return None, self._deadlines.end(token, error)
         restore(token.reset)
         inherited = isinstance(error, DeadlineExceeded) and error.inherited
         if token.own and inherited and clock.now_ns() >= (token.deadline_ns or 0):
@@ -126,7 +130,9 @@ class TimeoutDriver(Live):
         time = (self.time_ns or 0) / 1e9
         if events.sinks:
             events.emit(events.TimedOut(policy=self.policy, layer=self.name, timeout=time, inherited=inherited))
-        detail = "the deadline of the caller passed" if inherited else f"no answer within {show_seconds(self.time_ns or 0)}"
+        detail = (
+            "the deadline of the caller passed" if inherited else f"no answer within {show_seconds(self.time_ns or 0)}"
+        )
         return DeadlineExceeded(detail, policy=self.policy, timeout=time, inherited=inherited)
 
     def _look_back(self, started_ns: int, now_ns: int, result: object) -> None:
@@ -135,7 +141,9 @@ class TimeoutDriver(Live):
             self.timed_out += 1
             if events.sinks:
                 time = self.time_ns / 1e9
-                events.emit(events.TimedOut(policy=self.policy, layer=self.name, timeout=time, inherited=False, shadow=True))
+                events.emit(
+                    events.TimedOut(policy=self.policy, layer=self.name, timeout=time, inherited=False, shadow=True)
+                )
 
     def snapshot(self) -> dict[str, Any]:
         return {"timeout": None if self.time_ns is None else self.time_ns / 1e9, "timed_out": self.timed_out}

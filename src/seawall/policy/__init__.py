@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from functools import partial, update_wrapper
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from collections.abc import Awaitable, Callable, Hashable
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from seawall.errors import ConfigError
 from seawall.policies.bulkhead import Bulkhead, BulkheadGuard
 from seawall.policies.circuit_breaker import BreakerGuard, CircuitBreaker
 from seawall.policies.functions import is_coroutine_function, is_generator_function
 from seawall.policies.keyed import MOST_KEYS, KeyedMap, Per
-from seawall.policies.layer import Call, Ending, Live, Site, Unwanted
+from seawall.policies.layer import Live, Site
 from seawall.policies.spec import Spec
-from seawall.policy import frame, leaf
-from seawall.policy.block import Attempts, Guard, block_leaf
-from seawall.policy.chain import Chain
+from seawall.policy.block import Attempts, Guard
+from seawall.policy.caller import Caller
 from seawall.policy.meter import Meter
 from seawall.policy.outcome import Outcome
-from seawall.runtime import off
-from seawall.runtime.blocking import BLOCKING, drive
-from seawall.runtime.protocol import Runtime
 from seawall.units import count_of
 
 if TYPE_CHECKING:
@@ -34,40 +29,40 @@ P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Without the interpreter's own lock the fast lanes are not atomic: every layer takes its lock.
-_LOCKED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 _numbers = itertools.count(1)
 
 
 class _Generated:
-    """Stands for `call` and `acall` until they are first asked for; then the policy has a frame of its own in their place."""
+    """Stands for `call` and `acall` until they are first asked for; then the policy has a frame in their place."""
 
-    def __init__(self, method: Callable[..., Any]) -> None:
-        update_wrapper(self, method)  # type: ignore[arg-type]  # it is shown and documented as the method
+    def __init__(self, method: Callable[..., Any], *, is_async: bool) -> None:
+        self.__doc__ = method.__doc__
+        self.__wrapped__ = method
         self._name = method.__name__
-        self._is_async = method.__name__ == "acall"
+        self._is_async = is_async
 
     def __get__(self, policy: Policy | None, owner: type[Policy]) -> Any:
         if policy is None:
-            return self
-        call = policy.__dict__[self._name] = policy._functions(is_async=self._is_async)[1]
+            return self.__wrapped__
+        call = vars(policy)[self._name] = policy.caller.functions(is_async=self._is_async)[1]
         return call
 
 
 def _generated(method: F) -> F:
-    return _Generated(method)  # type: ignore[return-value]  # what it gives has the signature of the method
+    return cast("F", _Generated(method, is_async=method.__name__ == "acall"))
 
 
 class Policy:
     """A live chain of layers, outermost first. It owns the state: one breaker, one bulkhead, one budget for each layer.
 
     Args:
-        layers: specs (`Retry(...)`, `CircuitBreaker()`, ...); a `Policy` among them is entered as it is, with its own state, which is
+        layers: specs (`Retry(...)`, `CircuitBreaker()`, ...); a `Policy` among them is entered as it is, with its own
+        state, which is
             how state is shared. The usual order: Fallback, Timeout (total), Retry or Hedge, CircuitBreaker, Bulkhead,
             Timeout (of an attempt); `lint()` tells what is odd about another.
         name: appears in errors, events and snapshots. Default: "policy-N".
-        shadow: watch only. Every layer counts and reports what it would have done, and the call is made once, unchanged.
-        max_keys: how many keys `for_key` keeps.
+        shadow: watch only. Every layer counts and reports what it would have done, and the call is made once,
+        unchanged. max_keys: how many keys `for_key` keeps.
 
     Raises:
         ConfigError: a layer is not one.
@@ -83,7 +78,9 @@ class Policy:
         'OK'
     """
 
-    def __init__(self, *layers: Spec | Policy, name: str | None = None, shadow: bool = False, max_keys: int = MOST_KEYS) -> None:
+    def __init__(
+        self, *layers: Spec | Policy, name: str | None = None, shadow: bool = False, max_keys: int = MOST_KEYS
+    ) -> None:
         self.name = f"policy-{next(_numbers)}" if name is None else name
         self.shadow = shadow
         self.specs: tuple[Spec | Policy, ...] = layers
@@ -100,18 +97,16 @@ class Policy:
                 raise ConfigError(f"Policy({layer!r}): expected layers such as Retry(...), or another Policy")
         self.layers: tuple[Live, ...] = tuple(bound)
         """The live layers, outermost first, those of nested policies included."""
-        pools = [layer.workers for layer in bound if isinstance(layer, BulkheadGuard) and layer.workers is not None]
-        if len(pools) > 1:
-            raise ConfigError(f"{self.name}: two bulkheads with threads=True; a call can run on one thread only")
-        self._leaf_on_thread = leaf.call_on_thread(pools[0]) if pools else None
-        self._chains: dict[bool, Chain] = {}
+        self.caller = Caller(self.name, self.layers)
+        """Builds and makes the calls; for layers and integrations, not for users."""
         self._by_key: KeyedMap[Policy] = KeyedMap(self._make_for, max_keys)
 
     # -- calling -------------------------------------------------------------------------------------------------
 
     @_generated
     def call(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function under the policy. Raises what the layers let through, and `TypeError` for an async function."""
+        """Call a function under the policy. Raises what the layers let through, and `TypeError` for an async
+        function."""
         raise AssertionError("generated at the first use")
 
     @_generated
@@ -121,16 +116,11 @@ class Policy:
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[T]:
         """As `call`, but the end comes back as an `Outcome`; only cancellation and exit are raised."""
-        if off.everything:
-            return _outcome((_try(function, args, kwargs)), 1, degraded=False)
-        call = self._begin(function, args, kwargs, is_async=False)
-        return _outcome(drive(self._chain(is_async=False).attempt(call, 0)), call.attempts, degraded=call.degraded)
+        return self.caller.run(function, args, kwargs)
 
     async def arun(self, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Outcome[T]:
         """As `acall`, but the end comes back as an `Outcome`; only cancellation and exit are raised."""
-        call = self._begin(function, args, kwargs, is_async=True)
-        ending = await (call.leaf(call) if off.everything else self._chain(is_async=True).attempt(call, 0))
-        return _outcome(ending, call.attempts, degraded=call.degraded)
+        return await self.caller.arun(function, args, kwargs)
 
     def __call__(self, function: F, /) -> F:
         """Decorate a function or method, sync or async. Its signature, name and types stay.
@@ -138,14 +128,14 @@ class Policy:
         Raises `TypeError` for what cannot be protected: classes, generator functions, properties.
         """
         if isinstance(function, (staticmethod, classmethod)):
-            return type(function)(self(function.__func__))  # type: ignore[return-value]  # the same kind around the same signature
+            method = cast("Any", function)
+            return cast("F", type(method)(self(method.__func__)))
         _refuse_undecoratable(function)
         is_async = is_coroutine_function(function)
-        if is_async and self._leaf_on_thread is not None:
+        if is_async and self.caller.on_threads:
             raise ConfigError(f"{self.name}: Bulkhead(threads=True) runs blocking functions, and {function!r} is async")
-        bind = self._functions(is_async=is_async)[0]
-        protected: F = update_wrapper(bind(function), function)
-        return protected
+        bind = self.caller.functions(is_async=is_async)[0]
+        return cast("F", update_wrapper(bind(function), function))
 
     def guard(self) -> Guard:
         """One attempt at a block: `with policy.guard(): ...` or `async with policy.guard(): ...`.
@@ -160,12 +150,13 @@ class Policy:
         1
         """
         self._fit_for_blocks("guard()", repeats=False)
-        return Guard(partial(self._begin_block, is_async=False), partial(self._begin_block, is_async=True))
+        return Guard(self.caller.begin_block)
 
     def attempts(self) -> Attempts:
         """A block that may be tried again: `for attempt in policy.attempts():` with `with attempt:` in its body.
 
-        In async code it is `async for`, with the same `with`. Raises `TypeError` if the policy would have to answer in the block's place.
+        In async code it is `async for`, with the same `with`. Raises `TypeError` if the policy would have to answer
+        in the block's place.
 
         >>> from seawall import Policy, Retry
         >>> answers = iter([ConnectionError("refused"), None])
@@ -177,15 +168,15 @@ class Policy:
         done in attempt 2
         """
         self._fit_for_blocks("attempts()", repeats=True)
-        return Attempts(partial(self._begin_block, is_async=False), partial(self._begin_block, is_async=True))
+        return Attempts(self.caller.begin_block)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
     def for_key(self, key: Hashable) -> Policy:
         """The same policy with state of its own for `key` (a tenant, a shard, a replica); nested policies stay shared.
 
-        Up to `max_keys` are kept; the one unused for longest makes room, but never one whose breaker is open or whose bulkhead is in
-        use. If there are too many of those, new keys share one. Raises `ConfigError` for None.
+        Up to `max_keys` are kept; the one unused for longest makes room, but never one whose breaker is open or whose
+        bulkhead is in use. If there are too many of those, new keys share one. Raises `ConfigError` for None.
         """
         return self._by_key.get(key)
 
@@ -235,7 +226,8 @@ class Policy:
     def lint(self, *, calls_per_second: float | None = None) -> list[Finding]:
         """What is odd about this policy, worst first; empty if nothing is. See `seawall.policy.lint` for the rules.
 
-        `calls_per_second` is the traffic you expect; it lets the rules tell whether a breaker can ever see enough calls.
+        `calls_per_second` is the traffic you expect; it lets the rules tell whether a breaker can ever see enough
+        calls.
         """
         from seawall.policy.lint import lint  # noqa: PLC0415  # for developers, not for start-up
 
@@ -244,119 +236,20 @@ class Policy:
     def __repr__(self) -> str:
         return f"Policy({', '.join([*map(repr, self.specs), f'name={self.name!r}'])})"
 
-    # -- building --------------------------------------------------------------------------------------------------
-
-    def _runtime(self, *, is_async: bool) -> Runtime:
-        if not is_async:
-            return BLOCKING
-        from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
-
-        return ASYNCIO
-
-    def _chain(self, *, is_async: bool) -> Chain:
-        chain = self._chains.get(is_async)
-        if chain is None:
-            for layer in self.layers:
-                layer.check(is_async=is_async)
-            chain = self._chains[is_async] = Chain(self.layers, is_async=is_async)
-        return chain
-
-    def _functions(self, *, is_async: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        chain = self._chain(is_async=is_async)
-        if all(layer.fused for layer in self.layers):
-            unwind = self._unwind_async if is_async else self._unwind
-            return frame.build(chain.lanes, unwind, is_async=is_async, locked=_LOCKED)
-        call = self._careful_async if is_async else self._careful
-        return (lambda function: partial_function(call, function, is_async=is_async)), call
-
-    def _begin(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> Call:
-        call = Call(self._runtime(is_async=is_async), function, args, kwargs)
-        if self._leaf_on_thread is not None and not is_coroutine_function(function):
-            call.leaf = self._leaf_on_thread
-        else:
-            call.leaf = leaf.call_async if is_async else leaf.call_sync
-        return call
-
-    def _begin_block(self, *, is_async: bool) -> Coroutine[Any, Any, Ending]:
-        call = Call(self._runtime(is_async=is_async), None, (), {})
-        call.leaf = block_leaf
-        return block_leaf(call) if off.everything else self._chain(is_async=is_async).attempt(call, 0)
-
-    def _unwinding(
-        self,
-        is_async: bool,
-        depth: int,
-        tokens: tuple[Any, ...],
-        error: BaseException,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Coroutine[Any, Any, Ending]:
-        call = self._begin(function, args, kwargs, is_async=is_async)
-        call.attempts = int(depth == len(self.layers) or isinstance(error, Unwanted))
-        return self._chains[is_async].unwind(call, 0, depth, tokens, None, error, {})
-
-    def _unwind(self, *parts: Any) -> Ending:
-        return drive(self._unwinding(False, *parts))
-
-    def _unwind_async(self, *parts: Any) -> Coroutine[Any, Any, Ending]:
-        return self._unwinding(True, *parts)
-
-    def _careful(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """A call through the chain alone, for policies that no frame can hold."""
-        if off.everything:
-            return function(*args, **kwargs)
-        call = self._begin(function, args, kwargs, is_async=False)
-        value, error = drive(self._chains[False].attempt(call, 0))
-        if error is not None:
-            raise error from error.__cause__
-        return value
-
-    async def _careful_async(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        call = self._begin(function, args, kwargs, is_async=True)
-        value, error = await (call.leaf(call) if off.everything else self._chains[True].attempt(call, 0))
-        if error is not None:
-            raise error from error.__cause__
-        return value
-
     def _fit_for_blocks(self, what: str, *, repeats: bool) -> None:
         for layer in self.layers:
             if layer.replaces or layer.wraps or (layer.repeats and not repeats):
                 doing = "repeat the block" if layer.repeats else "answer in place of the block"
-                raise TypeError(f"{self.name}: {what} cannot be used with {layer.name}, which would have to {doing}; give it a function")
+                reason = f"cannot be used with {layer.name}, which would have to {doing}"
+                raise TypeError(f"{self.name}: {what} {reason}; give it a function")
             if isinstance(layer.spec, Per):
-                raise TypeError(f"{self.name}: {what} has no arguments to take the key of {layer.name} from; use for_key()")
-        if self._leaf_on_thread is not None:
-            raise TypeError(f"{self.name}: {what} cannot move a block to a thread of Bulkhead(threads=True); give it a function")
-
-
-def _try(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Ending:
-    try:
-        return function(*args, **kwargs), None
-    except BaseException as error:  # noqa: BLE001  # comes back in the outcome
-        return None, error
-
-
-def _outcome(ending: Ending, attempts: int, *, degraded: bool) -> Outcome[Any]:
-    value, error = ending
-    if error is None or isinstance(error, Exception):
-        return Outcome(value, error, attempts=attempts, degraded=degraded)
-    raise error
-
-
-def partial_function(call: Callable[..., Any], function: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
-    """`call` with its first argument fixed, as a function: a `functools.partial` would not become a method."""
-    if is_async:
-
-        async def protected_async(*args: Any, **kwargs: Any) -> Any:
-            return await call(function, *args, **kwargs)
-
-        return protected_async
-
-    def protected(*args: Any, **kwargs: Any) -> Any:
-        return call(function, *args, **kwargs)
-
-    return protected
+                raise TypeError(
+                    f"{self.name}: {what} has no arguments to take the key of {layer.name} from; use for_key()"
+                )
+        if self.caller.on_threads:
+            raise TypeError(
+                f"{self.name}: {what} cannot move a block to a thread of Bulkhead(threads=True); give it a function"
+            )
 
 
 def _refuse_undecoratable(function: object) -> None:

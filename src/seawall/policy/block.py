@@ -1,8 +1,8 @@
 """Policies around a block instead of a function: `guard()` for one attempt, `attempts()` for a loop of them.
 
-The chain is a coroutine that calls a function at its heart. For a block the heart suspends instead: the chain is driven up to
-there, the block runs, and the chain is resumed with what became of it. So every layer works on a block exactly as on a function,
-but for those that would have to return a value in its place.
+The chain is a coroutine that calls a function at its heart. For a block the heart suspends instead: the chain is
+driven up to there, the block runs, and the chain is resumed with what became of it. So every layer works on a block
+exactly as on a function, but for those that would have to return a value in its place.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from seawall.policies.layer import Call, Ending
 
@@ -20,6 +20,12 @@ BLOCK = object()
 """What the chain yields when it is the block's turn."""
 
 Chain = Coroutine[Any, Any, Ending]
+
+
+class Begin(Protocol):
+    """Starts a chain around a block."""
+
+    def __call__(self, *, is_async: bool) -> Chain: ...
 
 
 @types.coroutine
@@ -37,8 +43,8 @@ async def block_leaf(call: Call) -> Ending:
 class _Run:
     """One chain on its way, stepped from outside."""
 
-    def __init__(self, start: Callable[[], Chain]) -> None:
-        self._chain = start()
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
         self.attempt = 0
         self.pending: Any = None
         """What the chain waits for (a future of the loop), when it is not the block's turn."""
@@ -86,31 +92,34 @@ class _Run:
 def _must_block(run: _Run) -> None:
     if run.pending is not None:
         run.close()
-        raise RuntimeError("a synchronous block awaited something that needs an event loop; use `async with` or `async for`")
+        raise RuntimeError(
+            "a synchronous block awaited something that needs an event loop; use `async with` or `async for`"
+        )
 
 
 class Guard:
     """One attempt at a block, under the policy: `with policy.guard():` or `async with policy.guard():`."""
 
-    def __init__(self, sync: Callable[[], Chain], aio: Callable[[], Chain]) -> None:
-        self._sync = sync
-        self._aio = aio
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
         self._runs: list[_Run] = []
 
     def __enter__(self) -> None:
-        run = _Run(self._sync)
+        run = _Run(self._begin(is_async=False))
         run.step()
         _must_block(run)
         self._runs.append(run)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> Literal[False]:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
         run = self._runs.pop()
         _finish(run, error)
         _must_block(run)
         return False
 
     async def __aenter__(self) -> None:
-        run = _Run(self._aio)
+        run = _Run(self._begin(is_async=True))
         run.step()
         await _waited(run)
         self._runs.append(run)
@@ -125,7 +134,7 @@ class Guard:
 
 
 def _waited(run: _Run) -> Awaitable[bool]:
-    return run.wait()  # type: ignore[return-value]  # types.coroutine makes the generator awaitable, which typeshed does not tell
+    return run.wait()
 
 
 def _finish(run: _Run, error: BaseException | None) -> None:
@@ -151,15 +160,17 @@ class Attempt:
         self._loop.begin(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         return self._loop.end(error)
 
 
 class Attempts:
     """The loop of `policy.attempts()`: ends after the first attempt that succeeds; raises when the policy gives up."""
 
-    def __init__(self, sync: Callable[[], Chain], aio: Callable[[], Chain]) -> None:
-        self._starts = sync, aio
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
         self._run: _Run | None = None
         self._turn = False
         self._open: Attempt | None = None
@@ -198,7 +209,7 @@ class Attempts:
         return self._open
 
     def __iter__(self) -> Iterator[Attempt]:
-        run = self._run = _Run(self._starts[0])
+        run = self._run = _Run(self._begin(is_async=False))
         try:
             self._turn = run.step()
             _must_block(run)
@@ -209,7 +220,7 @@ class Attempts:
 
     async def __aiter__(self) -> AsyncIterator[Attempt]:
         self._is_async = True
-        run = self._run = _Run(self._starts[1])
+        run = self._run = _Run(self._begin(is_async=True))
         try:
             self._turn = run.step()
             while True:

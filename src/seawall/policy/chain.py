@@ -1,15 +1,15 @@
 """What happens to a call when it is not plainly healthy: one text for threads and for asyncio.
 
-`attempt` passes the layers one by one, as the healthy frame does in one go. `unwind` is entered with an error in hand and
-the tokens of the layers passed so far; it asks the layers, innermost first, what they make of it. Both are coroutines that await
-only the runtime; a synchronous call drives them with a runtime that never suspends.
+`attempt` passes the layers one by one, as the healthy frame does in one go. `unwind` is entered with an error in hand
+and the tokens of the layers passed so far; it asks the layers, innermost first, what they make of it. Both are
+coroutines that await only the runtime; a synchronous call drives them with a runtime that never suspends.
 
 They hand results on as `(value, None)` or `(None, error)` and do not raise: an error keeps the traceback it was
 born with, and a function may even raise `StopIteration`.
 
-Before a guard waits, the guards directly around it (back to the nearest driver) are undone, so that nobody holds a probe
-or a permit in a queue; after the wait admission starts again there, with the place in hand. Places are kept only of guards further
-inside than the one waited for, so two callers never wait for each other.
+Before a guard waits, the guards directly around it (back to the nearest driver) are undone, so that nobody holds a
+probe or a permit in a queue; after the wait admission starts again there, with the place in hand. Places are kept
+only of guards further inside than the one waited for, so two callers never wait for each other.
 """
 
 from __future__ import annotations

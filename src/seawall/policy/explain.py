@@ -16,9 +16,8 @@ __all__ = ["explain"]
 def explain(policy: Policy) -> str:
     """What would happen to the next call, in one sentence, and then why, layer by layer from the outside in."""
     if off.everything:
-        return f"{policy.name}: Seawall is switched off (seawall.disable()); the next call would be made without any layer."
-    layers = [layer for layer in policy.layers if not isinstance(layer, Meter)]
-    said = [f"{layer.explain()}" for layer in layers]
+        return f"{policy.name}: Seawall is switched off by disable(); the next call would be made without any layer."
+    said = [layer.explain() for layer in policy.layers if not isinstance(layer, Meter)]
     return " ".join([f"{policy.name}: {_verdict(policy)}", *filter(None, said)])
 
 

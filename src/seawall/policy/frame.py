@@ -1,9 +1,9 @@
 """The healthy call in one frame: the lanes of all layers as straight code, one function for each shape of policy.
 
-A loop over layers, or a closure in a closure, costs two to three times as much as straight code; and straight code for every
-combination cannot be written by hand. So, as `dataclasses` does for `__init__`, the function is put together here and
-compiled once for each shape: every layer gives the lines of its way in and its way out (`Fast` in layer.py). For
-CircuitBreaker and Bulkhead around an async function it reads
+A loop over layers, or a closure in a closure, costs two to three times as much as straight code; and straight code
+for every combination cannot be written by hand. So, as `dataclasses` does for `__init__`, the function is put
+together here and compiled once for each shape: every layer gives the lines of its way in and its way out (`Fast` in
+layer.py). For CircuitBreaker and Bulkhead around an async function it reads
 
     async def call(*args, **kwargs):
         if off.everything:
@@ -28,14 +28,16 @@ CircuitBreaker and Bulkhead around an async function it reads
             value, failure = await unwind(depth, (None, t1, t2), error, function, args, kwargs)
             ...
 
-`depth` tells `unwind` (chain.py) how many layers were entered and not yet left. The clock is read once. Nothing here waits,
-decides or takes a lock; whatever would have to calls back into its layer or raises. Where the interpreter has no lock of its own
-(`locked`), the lines of the layers are not used, but their callables, each of which takes its machine's lock.
+`depth` tells `unwind` (chain.py) how many layers were entered and not yet left. The clock is read once. Nothing here
+waits, decides or takes a lock; whatever would have to calls back into its layer or raises. Where the interpreter has
+no lock of its own (`locked`), the lines of the layers are not used, but their callables, each of which takes its
+machine's lock.
 """
 
 from __future__ import annotations
 
 import linecache
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,22 +62,8 @@ def refuse_lazy(result: Any) -> None:
     raise TypeError(LAZY_HINT.format(what=f"a {what}"))
 
 
-def _is_lazy() -> frozenset[type]:
-    def generator() -> Any:
-        yield
-
-    async def coroutine() -> None: ...
-
-    async def stream() -> Any:
-        yield
-
-    pending = coroutine()
-    kinds = frozenset((type(generator()), type(pending), type(stream())))
-    pending.close()
-    return kinds
-
-
-LAZY = _is_lazy()
+LAZY: frozenset[type] = frozenset((types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType))
+"""What a synchronous call gets back from a function whose body has not run yet."""
 
 
 def build(
@@ -119,7 +107,7 @@ def _compile(source: str, filename: str) -> Callable[..., Any]:
     # Tracebacks and debuggers show the text of the frame from here.
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = {"clock": clock, "off": off, "LAZY": LAZY, "refuse_lazy": refuse_lazy}
-    exec(compile(source, filename, "exec"), namespace)  # noqa: S102  # put together above, from nothing a user gives
+    exec(compile(source, filename, "exec"), namespace)  # put together above, from nothing a user gives
     make: Callable[..., Any] = namespace["make"]
     return make
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -37,13 +37,14 @@ async def call_async(call: Call) -> Ending:
     try:
         pending = call.function(*call.args, **call.kwargs)
         if not hasattr(pending, "__await__"):
-            raise TypeError(f"acall() was given {call.function!r}, which returned no awaitable: use call(), or Bulkhead(threads=True)")
+            hint = "which returned no awaitable: use call(), or Bulkhead(threads=True)"
+            raise TypeError(f"acall() was given {call.function!r}, {hint}")
         return await pending, None
     except BaseException as error:  # noqa: BLE001  # travels on as a value
         return None, error
 
 
-def call_on_thread(workers: Workers) -> Callable[[Call], Awaitable[Ending]]:
+def call_on_thread(workers: Workers) -> Callable[[Call], Coroutine[Any, Any, Ending]]:
     """A leaf that runs a blocking function on one of `workers`, and waits no longer than the deadline."""
 
     def protected(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -65,6 +66,8 @@ def call_on_thread(workers: Workers) -> Callable[[Call], Awaitable[Ending]]:
         if job.done:
             return job.value, job.error
         # The thread cannot be stopped; its permit stays with it (see BulkheadGuard.failed).
-        return None, DeadlineExceeded("the deadline passed while the function was running on its thread", inherited=True)
+        return None, DeadlineExceeded(
+            "the deadline passed while the function was running on its thread", inherited=True
+        )
 
     return leaf

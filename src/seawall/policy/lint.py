@@ -35,7 +35,8 @@ __all__ = ["Finding", "lint"]
 
 
 class Finding(NamedTuple):
-    """One oddity: `rule` is its code, `layer` the name of the layer to look at, `text` says what is wrong and what to do."""
+    """One oddity: `rule` is its code, `layer` the name of the layer to look at, `text` says what is wrong and what to
+    do."""
 
     rule: str
     layer: str
@@ -61,7 +62,9 @@ def _order(specs: list[Spec]) -> Iterator[Finding]:
         inside = specs[index + 1 :]
         if isinstance(spec, Retry):
             if retried:
-                yield Finding("retry-in-retry", spec.name, "a retry inside a retry: attempts multiply; keep one of them")
+                yield Finding(
+                    "retry-in-retry", spec.name, "a retry inside a retry: attempts multiply; keep one of them"
+                )
             retried = True
             for other in inside:
                 if isinstance(other, Fallback):
@@ -78,24 +81,31 @@ def _order(specs: list[Spec]) -> Iterator[Finding]:
 
 def _times(specs: list[Spec]) -> Iterator[Finding]:
     repeating = [index for index, spec in enumerate(specs) if isinstance(spec, (Retry, Hedge))]
-    timeouts = [(index, spec) for index, spec in enumerate(specs) if isinstance(spec, Timeout) and spec.time is not None]
+    timeouts = [
+        (index, spec) for index, spec in enumerate(specs) if isinstance(spec, Timeout) and spec.time is not None
+    ]
     for index, inner in timeouts:
         for before, outer in timeouts:
             if before < index and _ns(outer.time) <= _ns(inner.time):
-                text = f"its {inner.time!r} is not shorter than the {outer.time!r} around it, and never ends anything; shorten it"
+                text = f"its {inner.time!r} is not shorter than the {outer.time!r} around it: it never ends anything"
                 yield Finding("attempt-timeout-total", inner.name, text)
     for index, spec in enumerate(specs):
         if isinstance(spec, CircuitBreaker) and spec.slow_after is not None:
-            ends = [timeout for after, timeout in timeouts if after > index and _ns(timeout.time) <= _ns(spec.slow_after)]
+            ends = [
+                timeout for after, timeout in timeouts if after > index and _ns(timeout.time) <= _ns(spec.slow_after)
+            ]
             if ends:
-                text = f"slow_after={spec.slow_after!r} is not below the timeout of {ends[0].time!r} inside it: no attempt lives to be slow"
+                limit = f"the timeout of {ends[0].time!r} inside it"
+                text = f"slow_after={spec.slow_after!r} is not below {limit}: no attempt lives to be slow"
                 yield Finding("slow-after-timeout", spec.name, text)
     if repeating and timeouts and all(index < repeating[0] for index, _ in timeouts):
         text = "only the whole call has a timeout: one attempt that hangs uses it up; add a Timeout inside"
         yield Finding("timeout-outside-only", specs[repeating[0]].name, text)
     guards = [spec for spec in specs if isinstance(spec, (Bulkhead, CircuitBreaker))]
     if guards and not timeouts and not any(isinstance(spec, Timeout) for spec in specs):
-        yield Finding("no-timeout", guards[0].name, "nothing ends a call that hangs; add a Timeout (or one in the client)")
+        yield Finding(
+            "no-timeout", guards[0].name, "nothing ends a call that hangs; add a Timeout (or one in the client)"
+        )
 
 
 def _load(specs: list[Spec], calls_per_second: float | None) -> Iterator[Finding]:
@@ -103,7 +113,8 @@ def _load(specs: list[Spec], calls_per_second: float | None) -> Iterator[Finding
         if isinstance(spec, CircuitBreaker) and spec.window_calls is None and calls_per_second is not None:
             expected = calls_per_second * _ns(spec.window) / 1e9
             if expected < spec.min_calls and spec.consecutive is None:
-                text = f"at {calls_per_second:g} calls/s the window holds {expected:.3g} calls, below min_calls={spec.min_calls}: it never opens"
+                held = f"at {calls_per_second:g} calls/s the window holds {expected:.3g} calls"
+                text = f"{held}, below min_calls={spec.min_calls}: it never opens"
                 yield Finding("min-calls-unreachable", spec.name, text)
         if isinstance(spec, Retry) and spec.budget is None and spec.attempts > 1:
             text = f"no budget: when everything fails it sends {spec.attempts} times the load"

@@ -24,7 +24,8 @@ class MeterSpec(Spec):
 
 
 class Meter(Live):
-    """Counts without a lock on the healthy path: drawing a number is atomic, and reading draws one and takes it off again."""
+    """Counts without a lock on the healthy path: drawing a number is atomic, and reading draws one and takes it off
+    again."""
 
     kind = "meter"
     is_guard = False

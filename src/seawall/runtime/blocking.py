@@ -20,7 +20,9 @@ def drive(coroutine: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]  # StopIteration carries the coroutine's T untyped
     coroutine.close()
-    raise RuntimeError("a synchronous call awaited something that needs an event loop; use acall() or an async function")
+    raise RuntimeError(
+        "a synchronous call awaited something that needs an event loop; use acall() or an async function"
+    )
 
 
 class ThreadParker:

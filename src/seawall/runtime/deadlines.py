@@ -1,9 +1,9 @@
 """Timeouts of tasks: one queue of deadlines and one loop timer for all calls of a layer on a loop.
 
-Calls of one layer have the same limit, so their deadlines come in the order in which the calls began: a first-in-first-out
-queue with one timer for its head does for all of them, about five times cheaper than a timer each. A deadline of the caller that
-is nearer would break that order and has a timer of its own. Entries of calls that have ended lie dead in the queue until they reach
-its head; when the dead outnumber the living by 64, the queue is rebuilt.
+Calls of one layer have the same limit, so their deadlines come in the order in which the calls began: a
+first-in-first-out queue with one timer for its head does for all of them, about five times cheaper than a timer each.
+A deadline of the caller that is nearer would break that order and has a timer of its own. Entries of calls that have
+ended lie dead in the queue until they reach its head; when the dead outnumber the living by 64, the queue is rebuilt.
 
 When a deadline passes, the task is cancelled, as `asyncio.timeout` does, with the same bookkeeping of `cancelling()`
 and `uncancel()`: only a cancellation that nobody else asked for becomes a timeout.
@@ -22,7 +22,7 @@ from seawall.context import CURRENT, Context
 from seawall.runtime import clock
 
 current_task = asyncio.current_task
-reset_context = CURRENT.reset
+current_context, set_context, reset_context = CURRENT.get, CURRENT.set, CURRENT.reset
 
 __all__ = ["Deadlines", "Entry"]
 
@@ -32,13 +32,13 @@ SLACK = 64
 class Entry(Context):
     """One call under a deadline, in a task; dead when `task` is None. It is the context of that call as well."""
 
-    __slots__ = ("asked", "deadlines", "fired", "reset", "task", "timer", "waits_in")
+    __slots__ = ("asked", "fired", "queue", "reset", "task")
 
     task: asyncio.Task[Any] | None
+    fired: bool
     asked: int
     """How often others had asked the task to cancel before this call."""
-    waits_in: _Queue | None
-    timer: asyncio.TimerHandle | None
+    queue: _Queue | None
     reset: Token[Context]
 
     def fire(self) -> None:
@@ -47,6 +47,14 @@ class Entry(Context):
         if task is not None and not self.fired:
             self.fired = True
             task.cancel()
+
+
+class CallersEntry(Entry):
+    """One call under the nearer deadline of its caller, with a timer of its own; without one if there is no deadline."""
+
+    __slots__ = ("timer",)
+
+    timer: asyncio.TimerHandle | None
 
 
 class _Queue:
@@ -66,7 +74,7 @@ class _Queue:
         self.timer = self.loop.call_later(delay_ns / 1e9, self._fire)
 
     def bury(self) -> None:
-        """An entry has died that is not the head's only follower: drop the dead at the head, or rebuild if there are too many."""
+        """An entry has died somewhere in the queue: drop the dead at its head; rebuild it if there are too many."""
         entries = self.entries
         self.dead += 1
         while entries and entries[0].task is None:
@@ -88,7 +96,7 @@ class _Queue:
                 self.start(head.deadline_ns - now)
                 return
             else:
-                head.waits_in = None
+                head.queue = None
                 head.fire()
             entries.popleft()
 
@@ -104,31 +112,49 @@ class Deadlines:
 
     def enter(self) -> Entry:
         """Put the running task under the limit, or under the caller's deadline if that is nearer."""
-        now, outer, queue = clock.now_ns(), CURRENT.get(), self._latest
+        now, outer, queue, limit = clock.now_ns(), current_context(), self._latest, self._limit_ns
         # Asking for the running loop costs a system call on some versions; a loop runs in one thread, so it can be known.
         task = current_task(queue.loop) if queue is not None and queue.thread == get_ident() else None
-        if task is None:
+        if task is None or queue is None:
             task, queue = self._find()
+        inherited = outer.deadline_ns
+        if limit is None or (inherited is not None and inherited < now + limit):
+            return self._under_callers_deadline(task, outer, now, inherited)
+        if not limit:
+            raise self._expired(inherited=False)
         entry = Entry()
         entry.task = task
         entry.asked = task.cancelling()
         entry.fired = False
-        entry.timer = None
+        entry.deadline_ns = now + limit
         entry.criticality = outer.criticality
         entry.attempt = outer.attempt
         entry.operation = outer.operation
-        entry.deadlines = self
-        limit, inherited = self._limit_ns, outer.deadline_ns
-        if limit is None or (inherited is not None and inherited < now + limit):
-            return self._under_callers_deadline(entry, now, inherited)
-        if not limit:
-            raise self._expired(inherited=False)
-        entry.deadline_ns = now + limit
-        entry.waits_in = queue
+        entry.queue = queue
         queue.entries.append(entry)
         if queue.timer is None:
             queue.start(limit)
-        entry.reset = CURRENT.set(entry)
+        entry.reset = set_context(entry)
+        return entry
+
+    def _under_callers_deadline(
+        self, task: asyncio.Task[Any], outer: Context, now: int, inherited: int | None
+    ) -> CallersEntry:
+        if inherited is not None and inherited <= now:
+            raise self._expired(inherited=True)
+        entry = CallersEntry()
+        entry.task = task
+        entry.asked = task.cancelling()
+        entry.fired = False
+        entry.deadline_ns = inherited
+        entry.criticality = outer.criticality
+        entry.attempt = outer.attempt
+        entry.operation = outer.operation
+        entry.queue = None
+        entry.timer = None
+        if inherited is not None:
+            entry.timer = task.get_loop().call_later((inherited - now) / 1e9, entry.fire)
+        entry.reset = set_context(entry)
         return entry
 
     def _find(self) -> tuple[asyncio.Task[Any], _Queue]:
@@ -146,38 +172,28 @@ class Deadlines:
         self._latest = queue
         return task, queue
 
-    def _under_callers_deadline(self, entry: Entry, now: int, inherited: int | None) -> Entry:
-        if inherited is not None and inherited <= now:
-            raise self._expired(inherited=True)
-        entry.waits_in = None
-        entry.deadline_ns = inherited
-        if inherited is not None and entry.task is not None:
-            entry.timer = entry.task.get_loop().call_later((inherited - now) / 1e9, entry.fire)
-        entry.reset = CURRENT.set(entry)
-        return entry
-
     def leave(self, entry: Entry, now_ns: int, result: object) -> None:
         """The call has ended. A cancellation that the function swallowed is taken back."""
         task, entry.task = entry.task, None
-        try:
+        try:  # noqa: SIM105  # contextlib.suppress would cost more than all the rest
             reset_context(entry.reset)
         except ValueError:
             pass  # an abandoned generator, closed in another context: there is nothing to restore
-        queue = entry.waits_in
+        queue = entry.queue
         if queue is not None:
             entries = queue.entries
             if entries and entries[0] is entry and not queue.dead:
                 entries.popleft()
             else:
                 queue.bury()
-        elif entry.timer is not None:
+        elif isinstance(entry, CallersEntry) and entry.timer is not None:
             entry.timer.cancel()
         if entry.fired and task is not None:
             task.uncancel()
 
     def end(self, entry: Entry, error: BaseException) -> BaseException:
         """The call has failed; returns the error to go on with."""
-        task, own = entry.task, entry.timer is None
+        task, own = entry.task, not isinstance(entry, CallersEntry)
         self.leave(entry, 0, None)
         ours = entry.fired and isinstance(error, asyncio.CancelledError)
         if ours and task is not None and task.cancelling() <= entry.asked:

@@ -19,8 +19,8 @@ _known: weakref.WeakSet[_Renewable] = weakref.WeakSet()
 def renew_after_fork(thing: _Renewable) -> None:
     """Call `thing.renew_after_fork()` in every forked child, for as long as `thing` lives.
 
-    Threads of the parent do not exist in the child: a lock one of them held would stay locked, a permit one of them held
-    would never come back.
+    Threads of the parent do not exist in the child: a lock one of them held would stay locked, a permit one of them
+    held would never come back.
     """
     _known.add(thing)
 

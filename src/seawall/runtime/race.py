@@ -79,8 +79,8 @@ def _bury(task: asyncio.Task[Ending]) -> None:
     if not callable(close):
         return
     try:
-        closing = close()
-    except Exception as raised:
+        closing: Any = close()
+    except Exception as raised:  # noqa: BLE001  # a broken close must not hide the winner
         _report(task, raised)
         return
     if hasattr(closing, "__await__"):
@@ -92,7 +92,7 @@ def _bury(task: asyncio.Task[Ending]) -> None:
 async def _finish(closing: Awaitable[object]) -> None:
     try:
         await closing
-    except Exception as raised:
+    except Exception as raised:  # noqa: BLE001  # as above
         _report(asyncio.current_task(), raised)
 
 

@@ -250,6 +250,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         coroutine = main() if callable(main) else main
         if asyncio._get_running_loop() is not None:
             coroutine.close()
+            self.close()
             raise RuntimeError("a virtual loop cannot run inside another running event loop")
         undo_clock = clock.install(lambda: self._now_ns, self.block_ns)
         undo_chance = chance.install(Random(f"jitter {self.seed}").random)

@@ -1,0 +1,163 @@
+"""How the calls of a policy are made: its chains and frames, built at the first use of each kind."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from seawall.errors import ConfigError
+from seawall.policies.bulkhead import BulkheadGuard
+from seawall.policies.functions import is_coroutine_function
+from seawall.policies.layer import Call, Ending, Live, Unwanted
+from seawall.policy import frame, leaf
+from seawall.policy.block import block_leaf
+from seawall.policy.chain import Chain
+from seawall.policy.outcome import Outcome
+from seawall.runtime import off
+from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.protocol import Runtime
+
+__all__ = ["Caller"]
+
+# Without the interpreter's own lock the fast lanes are not atomic: every layer takes its lock.
+LOCKED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+Bind = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Caller:
+    """Makes calls through a row of live layers."""
+
+    def __init__(self, name: str, layers: Sequence[Live], *, locked: bool = LOCKED) -> None:
+        self._layers = layers
+        self._locked = locked
+        self._chains: dict[bool, Chain] = {}
+        pools = [layer.workers for layer in layers if isinstance(layer, BulkheadGuard) and layer.workers is not None]
+        if len(pools) > 1:
+            raise ConfigError(f"{name}: two bulkheads with threads=True; a call can run on one thread only")
+        self._name = name
+        self._leaf_on_thread = leaf.call_on_thread(pools[0]) if pools else None
+
+    @property
+    def on_threads(self) -> bool:
+        """Whether functions run on a bulkhead's own threads."""
+        return self._leaf_on_thread is not None
+
+    def functions(self, *, is_async: bool) -> tuple[Bind, Callable[..., Any]]:
+        """One that binds a function and returns it protected, and `call(function, *args, **kwargs)`."""
+        chain = self._chain(is_async=is_async)
+        if all(layer.fused for layer in self._layers):
+            unwind = self._unwind_async if is_async else self._unwind
+            return frame.build(chain.lanes, unwind, is_async=is_async, locked=self._locked)
+        return (self._bind_async, self._careful_async) if is_async else (self._bind, self._careful)
+
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
+        """One synchronous call, with its end as a value."""
+        call = self._begin(function, args, kwargs, is_async=False)
+        return _outcome(call, drive(self._through(call)))
+
+    async def arun(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
+        """One asynchronous call, with its end as a value."""
+        call = self._begin(function, args, kwargs, is_async=True)
+        return _outcome(call, await self._through(call))
+
+    def begin_block(self, *, is_async: bool) -> Coroutine[Any, Any, Ending]:
+        """The chain around a block: it suspends where the block runs."""
+        call = Call(self._runtime(is_async=is_async), None, (), {})
+        call.leaf = block_leaf
+        return self._through(call)
+
+    # -- the two kinds of call -------------------------------------------------------------------------------------
+
+    def _runtime(self, *, is_async: bool) -> Runtime:
+        if not is_async:
+            return BLOCKING
+        from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
+
+        return ASYNCIO
+
+    def _chain(self, *, is_async: bool) -> Chain:
+        chain = self._chains.get(is_async)
+        if chain is None:
+            for layer in self._layers:
+                layer.check(is_async=is_async)
+            chain = self._chains[is_async] = Chain(self._layers, is_async=is_async)
+        return chain
+
+    def _begin(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool
+    ) -> Call:
+        call = Call(self._runtime(is_async=is_async), function, args, kwargs)
+        if self._leaf_on_thread is None:
+            call.leaf = leaf.call_async if is_async else leaf.call_sync
+        elif is_coroutine_function(function):
+            raise ConfigError(
+                f"{self._name}: Bulkhead(threads=True) runs blocking functions, and {function!r} is async"
+            )
+        else:
+            call.leaf = self._leaf_on_thread
+        return call
+
+    def _through(self, call: Call) -> Coroutine[Any, Any, Ending]:
+        """The whole way of a call through the chain, without the help of a frame."""
+        if off.everything:
+            return call.leaf(call)
+        return self._chain(is_async=call.runtime.is_async).attempt(call, 0)
+
+    def _unwinding(
+        self,
+        is_async: bool,
+        depth: int,
+        tokens: tuple[Any, ...],
+        error: BaseException,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Coroutine[Any, Any, Ending]:
+        call = self._begin(function, args, kwargs, is_async=is_async)
+        call.attempts = int(depth == len(self._layers) or isinstance(error, Unwanted))
+        return self._chains[is_async].unwind(call, 0, depth, tokens, None, error, {})
+
+    def _unwind(self, *parts: Any) -> Ending:
+        return drive(self._unwinding(False, *parts))
+
+    def _unwind_async(self, *parts: Any) -> Coroutine[Any, Any, Ending]:
+        return self._unwinding(True, *parts)
+
+    # -- policies that no frame can hold ---------------------------------------------------------------------------
+
+    def _careful(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        call = self._begin(function, args, kwargs, is_async=False)
+        value, error = drive(self._through(call))
+        if error is not None:
+            raise error from error.__cause__
+        return value
+
+    async def _careful_async(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        call = self._begin(function, args, kwargs, is_async=True)
+        value, error = await self._through(call)
+        if error is not None:
+            raise error from error.__cause__
+        return value
+
+    # A functools.partial would do, but would not become a method when it decorates one.
+
+    def _bind(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def protected(*args: Any, **kwargs: Any) -> Any:
+            return self._careful(function, *args, **kwargs)
+
+        return protected
+
+    def _bind_async(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def protected(*args: Any, **kwargs: Any) -> Any:
+            return await self._careful_async(function, *args, **kwargs)
+
+        return protected
+
+
+def _outcome(call: Call, ending: Ending) -> Outcome[Any]:
+    value, error = ending
+    if error is None or isinstance(error, Exception):
+        return Outcome(value, error, attempts=call.attempts, degraded=call.degraded)
+    raise error

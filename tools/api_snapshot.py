@@ -1,7 +1,7 @@
 """Keeps docs/api.txt, the public names of Seawall with their signatures, equal to the code; `--write` updates it.
 
-The text is the same under every supported Python: annotations are shown as the source has them, and nothing is shown that
-the interpreter makes up itself.
+The text is the same under every supported Python: annotations are shown as the source has them, and nothing is shown
+that the interpreter makes up itself.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main(arguments: list[str]) -> int:
     before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if now == before:
         return 0
-    print(*difflib.unified_diff(before.splitlines(), now.splitlines(), "docs/api.txt", "the code", lineterm=""), sep="\n")
+    changes = difflib.unified_diff(before.splitlines(), now.splitlines(), "docs/api.txt", "the code", lineterm="")
+    print(*changes, sep="\n")
     print("\nThe public API differs from docs/api.txt. If you meant that: ./dev api, and a line in CHANGELOG.md.")
     return 1
 
@@ -108,7 +109,7 @@ def _class(name: str, kind: type, homes: dict[Any, str]) -> Iterator[str]:
         yield from (f"    {member.name} = {member.value!r}" for member in kind)
         return
     members: dict[str, list[str]] = {}
-    # From the base down, so that what a class defines itself replaces what it inherits. What a public base gives stands there.
+    # From the base down, so that what a class defines itself replaces what it inherits. Public bases tell their own.
     for owner in reversed(kind.__mro__):
         if owner is kind or (owner.__module__.startswith("seawall") and owner not in homes):
             members.update(_members(owner, kind))
@@ -235,7 +236,7 @@ def _value(value: object) -> str:
 def _plain(text: str) -> str:
     """`text` without the modules that names come from, and without object addresses."""
     text = re.sub(r" at 0x[0-9a-f]+", "", text)
-    return re.sub(r"\b(?:typing|collections\.abc|types|enum|builtins|seawall(?:\.\w+)*)\.(?=[A-Za-z_])|~(?=[A-Z])", "", text)
+    return re.sub(r"\b(?:typing|collections\.abc|types|enum|builtins|seawall(?:\.\w+)*)\.(?=\w)|~(?=[A-Z])", "", text)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ CHECKS: dict[str, list[str]] = {
     "pyright": [str(BIN / "basedpyright"), "--pythonpath", sys.executable],
     "imports": [str(BIN / "lint-imports"), "--no-logo"],
     "api": [sys.executable, "tools/api_snapshot.py"],
-    "examples": [sys.executable, "-m", "pytest", "-q", "tests/docs"],
+    "examples": [sys.executable, "-m", "pytest", "-q", "--tb=short", "tests/docs"],
 }
 """Name -> command, run in the repository."""
 

@@ -19,7 +19,7 @@ OLDEST = (3, 11)
 
 def main() -> int:
     """Print the environment's folder; 1 when it could not be made."""
-    if sys.version_info < OLDEST:  # noqa: UP036  # this is where an older interpreter is told so
+    if sys.version_info < OLDEST:
         return _complain("Seawall needs Python 3.11 or later; name another interpreter: PYTHON=python3.12 ./dev ...")
     extra = os.environ.get("EXTRA") or "dev"
     folder = ROOT / _folder_name(extra)
@@ -46,8 +46,12 @@ def _folder_name(extra: str) -> str:
 
 def _fingerprint(folder: Path, extra: str) -> str:
     # The folder is part of it, since an environment does not survive a move.
-    parts = [sys.version, sys.executable, str(folder), extra]
-    parts += [(ROOT / name).read_text() for name in ("pyproject.toml", "constraints.txt")]
+    import tomllib  # noqa: PLC0415  # absent from the interpreters that are turned away above
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    # The settings of linters and tests, which change more often, need no new environment.
+    packaging = [project.get("build-system"), project["project"], project["tool"]["setuptools"]]
+    parts = [sys.version, sys.executable, str(folder), extra, repr(packaging), (ROOT / "constraints.txt").read_text()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -67,11 +71,17 @@ def _build(folder: Path, extra: str) -> str | None:
     print(f"Setting up {folder.name} (Python {version}, extra {extra}) ...", end="", flush=True, file=sys.stderr)
     python = folder / "bin" / "python"
     # pip warns of its own age and of running as root; neither concerns an environment of one's own.
-    environ = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_INPUT": "1"}
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore", "PIP_NO_INPUT": "1"}
     install = [str(python), "-m", "pip", "install", "-e", f".[{extra}]", "-c", "constraints.txt"]
     for command in ([sys.executable, "-m", "venv", "--clear", str(folder)], install):
         done = subprocess.run(
-            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command,
+            cwd=ROOT,
+            env={**os.environ, **quiet},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             print(" failed", file=sys.stderr)

@@ -24,7 +24,7 @@ LAYOUT = {
     tokenize.NEWLINE,
     tokenize.NL,
 }
-# A root folder that only exists on somebody's machine, not preceded by what makes it a part of another path or of a URL.
+# A root folder that only exists on somebody's machine, not preceded by what makes it part of another path or of a URL.
 MACHINE_PATH = re.compile(r"(?<![\w.~$}*/-])/(?:home|root|Users|work|opt|mnt)/[\w.]|\b[A-Z]:\\Users\\")
 
 

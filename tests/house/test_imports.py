@@ -1,4 +1,4 @@
-"""What is imported where: machines are pure, the core is the standard library's only, and `import seawall` stays light."""
+"""What is imported where: machines are pure, the core needs the standard library only, `import seawall` stays light."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SOURCE / "seawall"
 IMPURE = {"asyncio", "os", "random", "socket", "threading", "time"}
+OWN_TIME = {"cli", "demo", "runtime", "testing"}
 THIRD_PARTY = {"demo": {"aiohttp"}, "cli": {"aiohttp"}, "testing": {"pytest"}}
 """Where other people's packages may be imported, and which; each is an extra, or there whenever the module is used."""
 
@@ -34,6 +35,17 @@ def test_machines_know_no_clock_loop_thread_chance_or_io() -> None:
         if name in IMPURE
     ]
     assert not found, "a machine takes `now` and random numbers as arguments"
+
+
+def test_only_the_runtime_reads_clocks_and_draws_random_numbers() -> None:
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.relative_to(PACKAGE).parts[0] not in OWN_TIME
+        for line, name in imports_of(path)
+        if name in ("time", "random")
+    ]
+    assert not found, "ask seawall.runtime.clock and seawall.runtime.chance: tests put virtual time in their place"
 
 
 def test_third_party_packages_stay_in_their_places() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from types import CodeType, ModuleType
@@ -74,10 +75,14 @@ class Interleave:
     def patched(self) -> Generator[None]:
         """Locks made within the block, and the library's clock, are the scheduler's. Build what is under test here."""
         undo_clock = clock.install(lambda: self._baton.now_ns, self._baton.sleep_ns)
+        wait_for = clock.wait_for
+        # In virtual time the library's own sleeps first and looks then, because real locks know no virtual time.
+        clock.wait_for = _wait_for
         try:
             with replaced_locks(self._baton, self._modules):
                 yield
         finally:
+            clock.wait_for = wait_for
             undo_clock()
 
     def run(self, functions: Sequence[Function]) -> list[object]:
@@ -130,6 +135,10 @@ class Interleave:
                 worker.error = error
         finally:
             self._baton.leave(worker)
+
+
+def _wait_for(lock: threading.Lock, timeout_ns: int | None) -> bool:
+    return lock.acquire() if timeout_ns is None else lock.acquire(timeout=max(0, timeout_ns) / 1e9)
 
 
 def _codes(parts: Iterable[ModuleType | str]) -> list[CodeType]:

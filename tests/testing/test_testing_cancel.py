@@ -34,9 +34,11 @@ async def clean_up_waits_first(seats: asyncio.Semaphore) -> None:
     await seats.acquire()
     try:
         await asyncio.sleep(1)
-    finally:
+    except asyncio.CancelledError:
         await asyncio.sleep(0.1)  # a second cancellation here loses the seat
         seats.release()
+        raise
+    seats.release()
 
 
 async def takes_over_a_grant(seats: asyncio.Semaphore) -> None:

@@ -138,6 +138,6 @@ def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
 
 def test_wrong_scripts_are_refused() -> None:
     unknown: Any = "again"
-    for wrong in (lambda: Script(), lambda: Script(1, then=unknown), lambda: slow(-1), lambda: slow("soon")):
+    for wrong in (Script, lambda: Script(1, then=unknown), lambda: slow(-1), lambda: slow("soon")):
         with pytest.raises(ConfigError):
             wrong()

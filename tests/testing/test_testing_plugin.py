@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from seawall import runtime
 
 pytest_plugins = ["pytester"]
 
@@ -16,6 +19,7 @@ OPTIONS = ("-p", "seawall.testing.pytest_plugin", "-p", "no:cacheprovider")
 def only_this_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     # Where Seawall is installed its entry point would load the plugin a second time.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.setenv("PYTHONPATH", str(Path(str(runtime.__file__)).parents[2]))
 
 
 def test_the_fixtures_hold_for_their_test_only(pytester: pytest.Pytester) -> None:
@@ -86,7 +90,7 @@ def test_the_plugin_loads_neither_asyncio_nor_the_rest_of_the_package() -> None:
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
-    import seawall.testing as testing
+    from seawall import testing
 
     for name in testing.__all__:
         assert getattr(testing, name) is not None

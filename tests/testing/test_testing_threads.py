@@ -108,6 +108,22 @@ def test_time_passes_only_when_nobody_can_run() -> None:
         assert clock.now_ns() - begun == 2_000_000_000
 
 
+def test_the_librarys_wait_ends_as_soon_as_it_may() -> None:
+    interleave = Interleave(2, [planted])
+    with interleave.patched():
+        gate = threading.Lock()
+        gate.acquire()
+
+        def open_later() -> None:
+            clock.sleep_ns(100)
+            gate.release()
+
+        def wait() -> tuple[bool, int]:
+            return clock.wait_for(gate, 5_000), clock.now_ns()
+
+        assert interleave.run([wait, open_later]) == [(True, 100), None]
+
+
 def test_hasty_waits_may_time_out_although_others_could_go_on() -> None:
     def timed_out(seed: int) -> bool:
         interleave = Interleave(seed, [planted], hasty=True)
@@ -138,6 +154,6 @@ def test_a_thread_that_never_ends_is_stopped() -> None:
 
 
 def test_everything_is_put_back() -> None:
-    before = threading.Lock, threading.RLock, clock.now_ns
+    before = threading.Lock, threading.RLock, clock.now_ns, clock.wait_for
     explore(counting(planted.LockedCounter), trace=[planted], seeds=[0])
-    assert (threading.Lock, threading.RLock, clock.now_ns) == before
+    assert (threading.Lock, threading.RLock, clock.now_ns, clock.wait_for) == before

@@ -8,7 +8,7 @@ from seawall.policies.circuit_breaker import BreakerGuard
 from seawall.testing import run
 
 pay = Policy(
-    Fallback(lambda error: None),
+    Fallback(lambda error: f"cached, because: {error}"),
     Timeout("5s"),
     Retry(on=(ConnectionError, TimeoutError), attempts=3),
     CircuitBreaker(failure_rate=0.5),
@@ -84,6 +84,6 @@ def virtual_time() -> None:
 
 def settings() -> None:
     Retry(on="ConnectionError")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    Timeout(None)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Timeout(time=["1s"])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Bulkhead("20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Policy("retry")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

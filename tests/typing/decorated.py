@@ -1,4 +1,4 @@
-"""A decorated function keeps its exact type: sync and async, functions and methods. Read by the type checkers, never run."""
+"""A decorated function keeps its exact type: sync, async, function, method. Read by the type checkers, never run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Till:
     @classmethod
     @pay
     def open(cls, order: Order) -> "Till":
-        return cls()
+        return cls() if order.total else Till()
 
     @property
     @pay

@@ -36,7 +36,6 @@ machine's lock.
 
 from __future__ import annotations
 
-import linecache
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,6 +103,8 @@ def _steps(lane: Lane, index: int, *, locked: bool) -> tuple[tuple[str, ...], tu
 
 
 def _compile(source: str, filename: str) -> Callable[..., Any]:
+    import linecache  # noqa: PLC0415  # it compiles the regular expressions of `tokenize`: 5 ms of start-up
+
     # Tracebacks and debuggers show the text of the frame from here.
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = {"clock": clock, "off": off, "LAZY": LAZY, "refuse_lazy": refuse_lazy}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random as _random
+from _random import Random  # the generator of `random` without its module, which imports hashlib: 8 ms of start-up
 from collections.abc import Callable
 
 __all__ = ["install", "random"]
 
-_generator = _random.Random()
+_generator = Random()
 random: Callable[[], float] = _generator.random
 """A float in [0, 1). Read it through the module, at each use."""
 
@@ -28,4 +28,4 @@ def install(source: Callable[[], float]) -> Callable[[], None]:
 
 if hasattr(os, "register_at_fork"):
     # Forked workers would otherwise draw the same "random" delays and retry in step.
-    os.register_at_fork(after_in_child=_generator.seed)
+    os.register_at_fork(after_in_child=lambda: _generator.seed(os.urandom(16)))

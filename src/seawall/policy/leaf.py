@@ -64,6 +64,7 @@ def call_on_thread(workers: Workers) -> Callable[[Call], Coroutine[Any, Any, End
         due = CURRENT.get().deadline_ns
         await parker.park(None if due is None else max(0, due - clock.now_ns()))
         if job.done:
+            JOB.set(None)
             return job.value, job.error
         # The thread cannot be stopped; its permit stays with it (see BulkheadGuard.failed).
         return None, DeadlineExceeded(

@@ -50,7 +50,7 @@ class Entry(Context):
 
 
 class CallersEntry(Entry):
-    """One call under the nearer deadline of its caller, with a timer of its own; without one if there is no deadline."""
+    """One call under the nearer deadline of its caller, with a timer of its own; without, if there is no deadline."""
 
     __slots__ = ("timer",)
 
@@ -113,7 +113,7 @@ class Deadlines:
     def enter(self) -> Entry:
         """Put the running task under the limit, or under the caller's deadline if that is nearer."""
         now, outer, queue, limit = clock.now_ns(), current_context(), self._latest, self._limit_ns
-        # Asking for the running loop costs a system call on some versions; a loop runs in one thread, so it can be known.
+        # Asking for the running loop costs a system call on some versions; but a loop stays in its thread.
         task = current_task(queue.loop) if queue is not None and queue.thread == get_ident() else None
         if task is None or queue is None:
             task, queue = self._find()

@@ -35,7 +35,7 @@ def fused(effort: Effort) -> list[Table]:
 
 
 def _async_subjects(*, timeout: bool) -> list[Subject]:
-    def by_acall() -> partial[object]:
+    def by_acall() -> Callable[[], object]:
         return partial(ours.fused(timeout=timeout).acall, aplain)
 
     return [

@@ -16,7 +16,9 @@ must not block; what it raises is reported to the logger `seawall.events` and go
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, dataclass_transform
+from typing import TYPE_CHECKING, Any, Protocol
+
+from seawall.record import Record
 
 if TYPE_CHECKING:
     import logging
@@ -38,42 +40,7 @@ __all__ = [
 ]
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-class _Record:
-    """A frozen value with keyword-only fields, compared by them.
-
-    Written out instead of a dataclass, because a dataclass compiles its methods at import: over a
-    millisecond for each, and `import seawall` is on the start-up path of every service and command.
-    """
-
-    def __init__(self, **fields: Any) -> None:
-        known = _fields_of(type(self))
-        for name in known:
-            if name in fields:
-                self.__dict__[name] = fields.pop(name)
-            elif not hasattr(self, name):
-                raise TypeError(f"{type(self).__name__} needs {name}")
-        if fields:
-            raise TypeError(f"{type(self).__name__} has no field {', '.join(fields)}")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen")
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{type(self).__name__} is frozen")
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.__dict__ == self.__dict__
-
-    def __hash__(self) -> int:
-        return hash((type(self), *self.__dict__.values()))
-
-    def __repr__(self) -> str:
-        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in _fields_of(type(self)))
-        return f"{type(self).__name__}({inside})"
-
-
-class Event(_Record):
+class Event(Record, kw_only=True):
     """The base of all events."""
 
     policy: str
@@ -82,11 +49,7 @@ class Event(_Record):
     """The name of the layer in it."""
 
 
-def _fields_of(kind: type) -> list[str]:
-    return [name for base in reversed(kind.__mro__) for name in base.__dict__.get("__annotations__", ())]  # noqa: RUF063  # inspect costs ten milliseconds to import
-
-
-class BreakerChanged(Event):
+class BreakerChanged(Event, kw_only=True):
     """A breaker changed its state; exactly one event for each transition."""
 
     before: str
@@ -96,14 +59,14 @@ class BreakerChanged(Event):
     """Seconds until the next probe, when the breaker opened."""
 
 
-class CallRefused(Event):
+class CallRefused(Event, kw_only=True):
     """A guard refused a call; with `shadow` it only would have."""
 
     reason: str
     shadow: bool = False
 
 
-class RetryScheduled(Event):
+class RetryScheduled(Event, kw_only=True):
     """An attempt failed, and `attempt` (2, 3, ...) starts after `delay` seconds."""
 
     attempt: int
@@ -112,7 +75,7 @@ class RetryScheduled(Event):
     shadow: bool = False
 
 
-class RetryGaveUp(Event):
+class RetryGaveUp(Event, kw_only=True):
     """An attempt failed and is not retried: `reason` is `"attempts"`, `"deadline"`, `"total"`, `"retry_after"` or
     `"budget"`."""
 
@@ -121,7 +84,7 @@ class RetryGaveUp(Event):
     error: BaseException
 
 
-class TimedOut(Event):
+class TimedOut(Event, kw_only=True):
     """An attempt or a call was ended by its timeout, or by a nearer deadline of the caller (`inherited`)."""
 
     timeout: float
@@ -129,20 +92,20 @@ class TimedOut(Event):
     shadow: bool = False
 
 
-class FellBack(Event):
+class FellBack(Event, kw_only=True):
     """A fallback answered in place of the error."""
 
     error: BaseException
     shadow: bool = False
 
 
-class HedgeStarted(Event):
+class HedgeStarted(Event, kw_only=True):
     """The first attempt was slow, and another one was started beside it after `after` seconds."""
 
     after: float
 
 
-class SwitchChanged(Event):
+class SwitchChanged(Event, kw_only=True):
     """A degradation switch was turned; `by` and `why` say who did it and for what."""
 
     on: bool

@@ -11,12 +11,13 @@ After Brooker, "Exponential Backoff And Jitter" (2015).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+
+from seawall.record import Record
 
 __all__ = ["Backoff"]
 
 
-class Backoff(NamedTuple):
+class Backoff(Record):
     """A schedule of pauses in nanoseconds. `factor` is at least 1; without `jitter` the ceiling itself is used."""
 
     base_ns: int = 100_000_000

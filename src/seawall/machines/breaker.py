@@ -33,10 +33,10 @@ from __future__ import annotations
 
 import itertools
 from enum import Enum
-from typing import NamedTuple
 
 from seawall.machines.verdict import Ended, Verdict
 from seawall.machines.window import CountWindow, TimeWindow
+from seawall.record import Record
 
 __all__ = ["Breaker", "Mode", "Permit", "Refusal", "Rules", "State", "Transition", "Trip"]
 
@@ -63,7 +63,7 @@ class Mode(Enum):
     SHADOW = "shadow"
 
 
-class Rules(NamedTuple):
+class Rules(Record):
     """The settings of a breaker, in integers."""
 
     failure_rate_ppm: int | None = 500_000
@@ -85,7 +85,7 @@ class Rules(NamedTuple):
         return TimeWindow(self.window_ns, self.buckets)
 
 
-class Trip(NamedTuple):
+class Trip(Record):
     """Why a breaker opened: `bad` of `calls` were failed or slow; `rule` tells which rule was broken."""
 
     rule: str
@@ -94,7 +94,7 @@ class Trip(NamedTuple):
     threshold: float
 
 
-class Transition(NamedTuple):
+class Transition(Record):
     """One change of state or mode; exactly one for each change."""
 
     before: str
@@ -117,7 +117,7 @@ class Permit:
         self.ticks = itertools.count()
 
 
-class Refusal(NamedTuple):
+class Refusal(Record):
     """No: `retry_after_ns` until it is worth asking again."""
 
     retry_after_ns: int
@@ -315,7 +315,7 @@ class Breaker:
         length = max(length, retry_after_ns)
         self.until_ns = now + length
         self.trip = trip
-        return self._move(State.OPEN)._replace(trip=trip, open_ns=length)
+        return self._move(State.OPEN).replace(trip=trip, open_ns=length)
 
     def _move(self, state: State) -> Transition:
         before = self.state

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+
+from seawall.record import Record
 
 __all__ = ["Ended", "Verdict"]
 
@@ -17,7 +18,7 @@ class Verdict(Enum):
     """Cancelled, refused further inside, or excluded by the user: it says nothing about the target."""
 
 
-class Ended(NamedTuple):
+class Ended(Record):
     """The end of an attempt."""
 
     verdict: Verdict

@@ -129,7 +129,7 @@ class Keyed(Live):
         return layers[0]
 
     def _make(self, key: Hashable) -> _Cell:
-        return _Cell(self._bind(self._site._replace(policy=f"{self.policy}[{key}]")))
+        return _Cell(self._bind(self._site.replace(policy=f"{self.policy}[{key}]")))
 
     def of(self, key: Hashable) -> Live:
         """The live layer of one key, for operators: `policy[Bulkhead].of("acme").resize(5)`."""

@@ -9,9 +9,10 @@ with the error in hand, innermost layer first: a *guard* only takes note and pas
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seawall import events
+from seawall.record import Record
 
 if TYPE_CHECKING:
     from seawall.policies.spec import Spec
@@ -25,7 +26,7 @@ Again = Callable[[], Awaitable[Ending]]
 """Runs what lies inside a driver once more."""
 
 
-class Fast(NamedTuple):
+class Fast(Record):
     """The same steps as lines of source for the healthy frame, where no lock is needed for them.
 
     In the lines `$t` is the token, `$name` stands for `names["name"]`; on the way out `now` and `result` are at hand.
@@ -38,7 +39,7 @@ class Fast(NamedTuple):
     names: dict[str, Any] = {}  # noqa: RUF012  # a default that nobody changes
 
 
-class Lane(NamedTuple):
+class Lane(Record):
     """The steps by which a call passes a layer: safe for threads by themselves.
 
     `enter()` returns a token or raises; with `takes_call` it is given the arguments of the call. `leave(token,
@@ -51,7 +52,7 @@ class Lane(NamedTuple):
     fast: Fast | None = None
 
 
-class Site(NamedTuple):
+class Site(Record):
     """Where a spec is bound: the policy's name, and whether it only watches."""
 
     policy: str

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from seawall import events
 from seawall.errors import Degraded
 from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site
 from seawall.policies.registry import Registry, registry
 from seawall.policies.spec import Spec
+from seawall.record import Record
 from seawall.runtime import clock, forks
 from seawall.units import Duration, duration_ns
 
@@ -20,7 +21,7 @@ __all__ = ["Switch", "SwitchGuard", "Turn"]
 REMEMBERED = 100
 
 
-class Turn(NamedTuple):
+class Turn(Record):
     """One entry of the audit trail: at `at` (seconds since 1970) `by` turned it on or off, and `why`."""
 
     at: float

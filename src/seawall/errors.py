@@ -74,7 +74,7 @@ class Rejected(SeawallError):
 
     def __str__(self) -> str:
         who = f"{self.policy}: " if self.policy else ""
-        when = "" if self.retry_after is None else f"; retry in {self.retry_after:.3g} s"
+        when = "" if self.retry_after is None else f"; retry in {_shown(self.retry_after)} s"
         return f"{who}{self.detail}{when}"
 
     def headers(self) -> Mapping[str, str]:
@@ -87,6 +87,11 @@ class Rejected(SeawallError):
         if self.retry_after is None:
             return {}
         return {"Retry-After": str(max(1, -int(-self.retry_after // 1)))}
+
+
+def _shown(seconds: float) -> str:
+    """Three digits, but never an exponent, which nobody reads at a glance."""
+    return f"{seconds:.3g}" if seconds < 999.5 else f"{seconds:.0f}"
 
 
 class CircuitOpen(Rejected):

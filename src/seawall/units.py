@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seawall.errors import ConfigError
 
-__all__ = ["Duration", "count_of", "duration_ns", "fraction_ppm", "show_seconds"]
+__all__ = ["Duration", "count_of", "duration_ns", "flag_of", "fraction_ppm", "show_seconds"]
 
 Duration = int | float | str
 """Seconds as a number, or a string such as `"150ms"`, `"1.5s"`, `"2min"`, `"1h"`, `"1d"`."""
@@ -67,6 +67,13 @@ def fraction_ppm(value: float, field: str, *, zero: bool = False) -> int:
     if not good or (ppm == 0 and not zero):
         raise ConfigError(f"{field}={value!r}: expected a share {'from' if zero else 'above'} 0 to 1")
     return ppm
+
+
+def flag_of(value: bool, field: str) -> bool:
+    """`value` if it is True or False. Raises `ConfigError` otherwise: `"no"` would count as True."""
+    if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise ConfigError(f"{field}={value!r}: expected True or False")
+    return value
 
 
 def show_seconds(nanoseconds: int) -> str:

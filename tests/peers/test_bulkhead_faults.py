@@ -10,7 +10,7 @@ import pytest
 
 from seawall import Bulkhead, BulkheadFull, DeadlineExceeded, Policy, Timeout
 from seawall.testing import Script, Victim, cancel_everywhere, run, slow
-from tests.policies.worlds import World, all_end, in_both_worlds
+from tests.policies.worlds import World, all_end, in_both_worlds, until
 
 TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
 
@@ -83,8 +83,7 @@ def test_waiters_of_two_event_loops_are_woken_across_them() -> None:
     holder.start()
     assert inside.wait(10)
     follower.start()
-    while policy[Bulkhead].waiting == 0:
-        threading.Event().wait(0.001)
+    until(lambda: policy[Bulkhead].waiting == 1)
     release.set()
     holder.join(10)
     follower.join(10)
@@ -104,10 +103,7 @@ def test_hung_calls_do_not_starve_later_ones() -> None:
         hanging.call(str)
     assert [healthy.call(str.upper, "ok") for _ in range(8)] == ["OK"] * 8
     release.set()
-    while hanging[Bulkhead].in_use:
-        threading.Event().wait(0.001)
-    # Only that call's own limit is at stake now, so give the machine time.
-    assert Policy(hanging, name="later")[Bulkhead].in_use == 0
+    until(lambda: hanging[Bulkhead].in_use == 0)
 
 
 @in_both_worlds

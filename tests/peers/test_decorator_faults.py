@@ -26,11 +26,18 @@ async def atyped(order: int, *, urgent: bool = False) -> str:
     return f"{order} {urgent}"
 
 
-@pytest.mark.parametrize("function", [typed, atyped])
-@pytest.mark.parametrize("layers", [LAYERS, (Bulkhead(1), Hedge())], ids=["fused", "careful"])
-def test_types_and_signatures_survive_the_decorator(function: Callable[..., object], layers: tuple) -> None:
+@pytest.mark.parametrize(
+    ("layers", "function"),
+    [
+        pytest.param(LAYERS, typed, id="sync"),
+        pytest.param(LAYERS, atyped, id="async"),
+        pytest.param((Bulkhead(1, threads=True),), typed, id="threads"),
+        pytest.param((Hedge(), Bulkhead(1)), atyped, id="hedge"),
+    ],
+)
+def test_types_and_signatures_survive_the_decorator(layers: tuple, function: Callable[..., object]) -> None:
     """pybreaker, circuitbreaker, purgatory, aiobreaker, hyx retry lose them. (tests/typing asks the type checkers.)"""
-    protected = Policy(*layers)(function) if function is atyped or layers is LAYERS else Policy(*LAYERS)(function)
+    protected = Policy(*layers)(function)
     assert inspect.signature(protected) == inspect.signature(function)
     assert typing.get_type_hints(protected) == typing.get_type_hints(function)
     assert (protected.__name__, protected.__qualname__) == (function.__name__, function.__qualname__)

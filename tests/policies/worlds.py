@@ -23,7 +23,7 @@ from seawall.runtime import chance, clock
 from seawall.runtime.blocking import drive
 from seawall.testing import VirtualClock, VirtualLoop
 
-__all__ = ["World", "all_end", "fail", "heard", "in_both_worlds", "in_threads"]
+__all__ = ["World", "all_end", "fail", "heard", "in_both_worlds", "in_threads", "until"]
 
 Scenario = Callable[..., Coroutine[Any, Any, None]]
 
@@ -136,6 +136,15 @@ def in_threads(functions: Sequence[Callable[[], object]]) -> list[Any]:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return ends
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Give other threads time until `condition()` holds; fails after 20 s, which no sound run comes near."""
+    for _ in range(20_000):
+        if condition():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("it never came to that")
 
 
 async def all_end(calls: Sequence[Awaitable[Any]]) -> list[Any]:

@@ -117,13 +117,16 @@ class Permit:
         self.ticks = itertools.count()
 
 
-class Refusal(Record):
+class Refusal:
     """No: `retry_after_ns` until it is worth asking again."""
 
-    retry_after_ns: int
-    why: str
-    trip: Trip | None = None
-    transition: Transition | None = None
+    __slots__ = ("retry_after_ns", "transition", "trip", "why")
+
+    def __init__(self, retry_after_ns: int, why: str, trip: Trip | None, transition: Transition | None) -> None:
+        self.retry_after_ns = retry_after_ns
+        self.why = why
+        self.trip = trip
+        self.transition = transition
 
 
 UNTRACKED = -1
@@ -180,7 +183,7 @@ class Breaker:
         if self.mode is Mode.DISABLED:
             return Permit(UNTRACKED, now)
         if self.mode is Mode.FORCED_OPEN:
-            return Refusal(self.rules.open_for_ns, "forced open")
+            return Refusal(self.rules.open_for_ns, "forced open", None, None)
         transition = self._count_overdue(now, rand)
         if self.state is State.OPEN:
             if now < self.until_ns:
@@ -200,6 +203,7 @@ class Breaker:
         return permit
 
     def _admit_closed(self, now: int) -> Permit:
+        self._refresh()
         if self.free_pass is not None:
             return self.free_pass
         permit = Permit(self._stay, now)
@@ -249,6 +253,7 @@ class Breaker:
             return self._settle_probe(permit, ended, now, rand)
         self._inflight.pop(permit, None)
         if ended.verdict is Verdict.IGNORE:
+            self._refresh()
             return None
         failed = ended.verdict is Verdict.FAIL
         if permit.slow_mark is None:
@@ -344,7 +349,6 @@ class Breaker:
                 window.add_ok(drawn - self._gathered)
             self._gathered = drawn + 1
             window.roll(now)
-            self._refresh()
         return now
 
     def _refresh(self) -> None:
@@ -368,7 +372,9 @@ class Breaker:
 
     def refresh(self, now_ns: int) -> int:
         """Bring the counts up to date for a reader; returns the instant they speak of."""
-        return self._begin(now_ns)
+        now = self._begin(now_ns)
+        self._refresh()
+        return now
 
     # -- by hand -----------------------------------------------------------------------------------------------
 

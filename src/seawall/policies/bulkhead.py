@@ -10,11 +10,11 @@ from seawall.context import CURRENT
 from seawall.errors import BulkheadFull, ConfigError, DeadlineExceeded
 from seawall.machines.gate import Gate, GatePermit, Ticket
 from seawall.policies.keyed import MOST_KEYS, Per
-from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, MustWait, Site
+from seawall.policies.layer import Call, Fast, Lane, Live, MustWait, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import clock, forks
 from seawall.runtime.jobs import JOB, Workers
-from seawall.units import Duration, count_of, duration_ns, show_seconds
+from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
 
 __all__ = ["Bulkhead", "BulkheadGuard"]
 
@@ -78,7 +78,7 @@ class Bulkhead(Spec):
             raise ConfigError(
                 f"Bulkhead(queue={queue}, max_wait={max_wait!r}): nobody would ever wait; give both or neither"
             )
-        self._init(name, limit=limit, queue=queue, max_wait=max_wait, threads=bool(threads))
+        self._init(name, limit=limit, queue=queue, max_wait=max_wait, threads=flag_of(threads, "Bulkhead(threads)"))
 
     def per(self, key: Callable[..., Hashable], *, most: int = MOST_KEYS) -> Per:
         """The same, with state of its own for each `key(*args, **kwargs)` of the call; at most `most` keys are kept."""
@@ -228,14 +228,13 @@ class BulkheadGuard(Live):
         left = max(0, due - clock.now_ns())
         return left if self._max_wait_ns is None else min(left, self._max_wait_ns)
 
-    async def failed(self, call: Call, token: GatePermit, error: BaseException, again: Again) -> Ending:
+    def note(self, call: Call, token: GatePermit, error: BaseException) -> None:
         job = JOB.get() if self.threads else None
         if job is None:
             self._give_back(token)
         else:
             # The caller may be gone while the thread still works: the permit stays with the thread.
             job.on_end(lambda: self._give_back(token))
-        return None, error
 
     def undo(self, token: GatePermit) -> None:
         self._give_back(token)

@@ -13,7 +13,7 @@ from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, Tran
 from seawall.machines.verdict import Ended, Verdict
 from seawall.policies.classify import Errors, Matcher, matcher, retry_after_of, verdict_of
 from seawall.policies.keyed import MOST_KEYS, Per
-from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site
+from seawall.policies.layer import Call, Fast, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import chance, clock, forks
 from seawall.units import Duration, count_of, duration_ns, fraction_ppm, show_seconds
@@ -158,7 +158,7 @@ class CircuitBreaker(Spec):
             consecutive=None if self.consecutive is None else count_of(self.consecutive, at("consecutive")),
             min_calls=count_of(self.min_calls, at("min_calls")),
             window_ns=window_ns if by_time else None,
-            window_calls=count_of(self.window_calls or 100, at("window_calls"), most=1_000_000),
+            window_calls=count_of(100 if self.window_calls is None else self.window_calls, at("window_calls"), most=1_000_000),
             buckets=buckets,
             open_for_ns=duration_ns(self.open_for, at("open_for"), zero=False),
             probes=count_of(self.probes, at("probes"), most=10_000),
@@ -200,6 +200,8 @@ class BreakerGuard(Live):
         if site.shadow:
             self._machine.set_mode(Mode.SHADOW, clock.now_ns())
         self.refused = 0
+        # The words of the latest refusal: while the breaker stays open they are the same for every call.
+        self._told: tuple[Trip | None, str, str] | None = None
         forks.renew_after_fork(self)
 
     # -- the chain -----------------------------------------------------------------------------------------------
@@ -231,20 +233,27 @@ class BreakerGuard(Live):
     def _admit(self) -> Permit:
         due = CURRENT.get().deadline_ns
         with self._lock:
+            passed_over = self._machine.passed_over
             answer = self._machine.admit(clock.now_ns(), chance.random(), due)
+            only_watched = self._machine.passed_over > passed_over
             if isinstance(answer, Refusal):
                 self.refused += 1
         transition = answer.transition
         if transition is not None:
             self._announce(transition)
         if isinstance(answer, Permit):
+            if only_watched:
+                self.emit_refused(CircuitOpen.reason, shadow=True)
             return answer
         self.emit_refused(CircuitOpen.reason)
+        trip = answer.trip
+        if self._told is None or self._told[0] is not trip or self._told[1] != answer.why:
+            self._told = trip, answer.why, f"breaker {answer.why}{_because(trip, self._rules)}"
         raise CircuitOpen(
-            f"breaker {answer.why}{_because(answer.trip, self._rules)}",
+            self._told[2],
             policy=self.policy,
-            measured=answer.trip.bad / answer.trip.calls if answer.trip else 0,
-            threshold=answer.trip.threshold if answer.trip else 0,
+            measured=trip.bad / trip.calls if trip else 0,
+            threshold=trip.threshold if trip else 0,
             retry_after=answer.retry_after_ns / 1e9,
         )
 
@@ -261,28 +270,34 @@ class BreakerGuard(Live):
         if transition is not None:
             self._announce(transition)
 
-    async def failed(self, call: Call, token: Permit, error: BaseException, again: Again) -> Ending:
+    def note(self, call: Call, token: Permit, error: BaseException) -> None:
         verdict = Verdict.IGNORE  # stands if the user's predicate raises: the permit goes home all the same
         try:
             verdict = verdict_of(error, self._means_failure, self._means_nothing)
         finally:
             self._settle(token, verdict, clock.now_ns(), retry_after_of(error))
-        return None, error
 
     def undo(self, token: Permit) -> None:
         self._settle(token, Verdict.IGNORE, clock.now_ns())
 
-    def _announce(self, change: Transition) -> None:
+    def _announce(self, change: Transition, *, by_hand: bool = False) -> None:
         if not events.sinks:
             return
+        if by_hand:
+            why = "by hand"
+        elif change.trip is not None:
+            why = _because(change.trip, self._rules).strip(" ()")
+        else:
+            why = "the pause is over" if change.after == "half_open" else "the probes succeeded"
+        retry_after = change.open_ns / 1e9 if change.open_ns else None
         events.emit(
             events.BreakerChanged(
                 policy=self.policy,
                 layer=self.name,
                 before=change.before,
                 after=change.after,
-                why=_because(change.trip, self._rules).strip(" ()") or "by hand" if change.open_ns else "trial",
-                retry_after=change.open_ns / 1e9 if change.open_ns else None,
+                why=why,
+                retry_after=retry_after,
             )
         )
 
@@ -309,13 +324,13 @@ class BreakerGuard(Live):
         with self._lock:
             transition = self._machine.reset(clock.now_ns())
         if transition is not None:
-            self._announce(transition)
+            self._announce(transition, by_hand=True)
 
     def _set_mode(self, mode: Mode) -> None:
         with self._lock:
             transition = self._machine.set_mode(mode, clock.now_ns())
         if transition is not None:
-            self._announce(transition)
+            self._announce(transition, by_hand=True)
 
     @property
     def state(self) -> str:
@@ -353,7 +368,7 @@ class BreakerGuard(Live):
         trip = _because(self._machine.trip, rules)
         if state == "open":
             left = now["retry_after"]
-            next_step = f"refuse it for another {left:.3g} s" if left else "let it through as the first probe"
+            next_step = f"refuse it for another {show_seconds(round(left * 1e9))}" if left else "let it through as the first probe"
             return f"The breaker is open{trip}: it would {next_step}."
         if state == "half_open":
             return (

@@ -7,6 +7,7 @@ from typing import cast
 
 from seawall.errors import ConfigError, DeadlineExceeded, Rejected
 from seawall.machines.verdict import Verdict
+from seawall.units import LONGEST, SECOND
 
 __all__ = ["Errors", "Matcher", "matcher", "retry_after_of", "verdict_of"]
 
@@ -68,6 +69,7 @@ def verdict_of(error: BaseException, means_failure: Matcher, means_nothing: Matc
 def retry_after_of(error: object) -> int | None:
     """The target's wish in nanoseconds, from an attribute `retry_after` in seconds; None if there is no sound one."""
     value = getattr(error, "retry_after", None)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:  # NaN is not
         return None
-    return round(value * 1e9)
+    # A wish beyond any patience is still a wish: to take it for none would be to call again at once.
+    return round(min(value, LONGEST / SECOND) * 1e9)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from seawall.errors import ConfigError
-from seawall.policies.layer import Again, Call, Ending, Lane, Live, Site
+from seawall.policies.layer import Call, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import forks
 from seawall.units import count_of
@@ -148,8 +148,8 @@ class Keyed(Live):
         cell = self.layers.get(self._key(*call.args, **call.kwargs))
         return cell.live, cell.lane(call.runtime.is_async), await cell.live.wait(call)
 
-    async def failed(self, call: Call, token: tuple[Live, Lane, Any], error: BaseException, again: Again) -> Ending:
-        return await token[0].failed(call, token[2], error, again)
+    def note(self, call: Call, token: tuple[Live, Lane, Any], error: BaseException) -> None:
+        token[0].note(call, token[2], error)
 
     def undo(self, token: tuple[Live, Lane, Any]) -> None:
         token[0].undo(token[2])

@@ -1,9 +1,10 @@
 """What a layer is to the chain: a way in, two ways out, and what it does about a failure.
 
 The healthy call goes `enter` -> the rest -> `leave`, layer by layer: the *lane*. A layer may offer its lane also as
-lines of source (`Fast`), which the frame of a policy takes in. When anything goes wrong, `failed` is awaited
-with the error in hand, innermost layer first: a *guard* only takes note and passes the error on; a *driver* may try
-`again` what lies inside it, or answer with a value instead. Results travel as `(value, None)` or `(None, error)`.
+lines of source (`Fast`), which the frame of a policy takes in. When anything goes wrong, the layers are asked with the
+error in hand, innermost first: a *guard* only takes `note` of it; a *driver* says by `failed` how the call ends, for
+which it may try `again` what lies inside it, or answer with a value instead. Results travel as `(value, None)` or
+`(None, error)`.
 """
 
 from __future__ import annotations
@@ -116,8 +117,11 @@ class Live:
         """The steps of the healthy path."""
         return Lane()
 
+    def note(self, call: Call, token: Any, error: BaseException) -> None:
+        """What lies inside has failed with `error`: settle the token (guards)."""
+
     async def failed(self, call: Call, token: Any, error: BaseException, again: Again) -> Ending:
-        """What lies inside has failed with `error`."""
+        """What lies inside has failed with `error`: say how the call ends (drivers)."""
         return None, error
 
     async def around(self, call: Call, again: Again) -> Ending:
@@ -152,6 +156,8 @@ class Live:
         """A sentence: what it would do to the next call, and why."""
         return ""
 
-    def emit_refused(self, reason: str) -> None:
+    def emit_refused(self, reason: str, *, shadow: bool = False) -> None:
+        """Tell that a call was refused; with `shadow`, or in a policy that only watches, that it would have been."""
         if events.sinks:
-            events.emit(events.CallRefused(policy=self.policy, layer=self.name, reason=reason, shadow=self.shadow))
+            watched = shadow or self.shadow
+            events.emit(events.CallRefused(policy=self.policy, layer=self.name, reason=reason, shadow=watched))

@@ -14,7 +14,7 @@ from seawall.policies.classify import Errors, matcher, retry_after_of
 from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site, Unwanted
 from seawall.policies.spec import Spec
 from seawall.runtime import chance, clock, off
-from seawall.units import Duration, count_of, duration_ns, show_seconds
+from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
 
 __all__ = ["Retry", "RetryDriver"]
 
@@ -119,6 +119,7 @@ class Retry(Spec):
         )
         matcher(on, "Retry(on)", refusals=False)
         count_of(attempts, "Retry(attempts)")
+        flag_of(jitter, "Retry(jitter)")
         for field in ("base", "cap", "max_retry_after"):
             duration_ns(getattr(self, field), f"Retry({field})")
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 <= factor <= 1e6:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
@@ -190,7 +191,7 @@ class RetryDriver(Live):
             if self.shadow:
                 self._announce(attempt + 1, pause, failure)
                 break
-            if earlier and earlier[-1] is failure:
+            if any(failure is known for known in earlier):
                 # An instance raised again and again would gather the traceback of every attempt.
                 failure.__traceback__ = None
             elif not isinstance(failure, Unwanted):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from seawall.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -25,13 +27,15 @@ class Spec:
     """Distinguishes layers of one kind in a policy: `policy["name"]`, events, `explain()`."""
 
     def _init(self, name: str | None, **fields: object) -> None:
+        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            raise ConfigError(f"{type(self).__name__}(name={name!r}): expected a string")
         object.__setattr__(self, "name", type(self).__name__ if name is None else name)
         for field, value in fields.items():
             object.__setattr__(self, field, value)
 
     def bind(self, site: Site) -> Sequence[Live]:
         """The live layers for one policy, outermost first, each with state of its own."""
-        raise TypeError(f"{type(self).__name__} is not a layer")
+        raise ConfigError(f"{type(self).__name__} is not a layer: expected Retry(...), CircuitBreaker(...) or the like")
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; they are checked as in the constructor."""

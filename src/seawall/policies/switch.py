@@ -9,7 +9,7 @@ from typing import Any
 
 from seawall import events
 from seawall.errors import Degraded
-from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site
+from seawall.policies.layer import Fast, Lane, Live, Site
 from seawall.policies.registry import Registry, registry
 from seawall.policies.spec import Spec
 from seawall.record import Record
@@ -129,9 +129,6 @@ class SwitchGuard(Live):
             raise Degraded(
                 f"the switch {self.switch.name!r} is on", policy=self.policy, measured=1, threshold=0, retry_after=left
             )
-
-    async def failed(self, call: Call, token: None, error: BaseException, again: Again) -> Ending:
-        return None, error
 
     @property
     def refuses(self) -> bool:

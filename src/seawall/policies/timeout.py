@@ -115,8 +115,9 @@ class TimeoutDriver(Live):
             self._look_back(token, clock.now_ns(), None)
             return None, error
         if call.runtime.is_async and self._deadlines is not None:
-            return None, self._deadlines.end(token, error)
-        restore(token.reset)
+            error = self._deadlines.end(token, error)
+        else:
+            restore(token.reset)
         inherited = isinstance(error, DeadlineExceeded) and error.inherited
         if token.own and inherited and clock.now_ns() >= (token.deadline_ns or 0):
             # Whoever waited inside (a transport, a pool of threads) saw only a deadline; it was this layer's own.

@@ -18,7 +18,7 @@ from seawall.policy.block import Attempts, Guard
 from seawall.policy.caller import Caller
 from seawall.policy.meter import Meter
 from seawall.policy.outcome import Outcome
-from seawall.units import count_of
+from seawall.units import count_of, flag_of
 
 if TYPE_CHECKING:
     from seawall.policy.lint import Finding
@@ -81,8 +81,10 @@ class Policy:
     def __init__(
         self, *layers: Spec | Policy, name: str | None = None, shadow: bool = False, max_keys: int = MOST_KEYS
     ) -> None:
+        if name is not None and not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            raise ConfigError(f"Policy(name={name!r}): expected a string")
         self.name = f"policy-{next(_numbers)}" if name is None else name
-        self.shadow = shadow
+        self.shadow = flag_of(shadow, "Policy(shadow)")
         self.specs: tuple[Spec | Policy, ...] = layers
         count_of(max_keys, "Policy(max_keys)", most=1_000_000)
         site = Site(self.name, shadow)

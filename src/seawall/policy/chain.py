@@ -83,9 +83,12 @@ class Chain:
                     continue
             except BaseException as raised:  # noqa: BLE001  # the layer does not accept it; it travels on as a value
                 error = raised
-            again = partial(self.attempt, call, index + 1)
+            layer = self.layers[index]
             try:
-                value, error = await self.layers[index].failed(call, token, error, again)
+                if layer.is_guard:
+                    layer.note(call, token, error)
+                else:
+                    value, error = await layer.failed(call, token, error, partial(self.attempt, call, index + 1))
             except BaseException as raised:  # noqa: BLE001  # travels on as a value
                 value, error = None, raised
         return value, error

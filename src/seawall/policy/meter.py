@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from seawall.errors import Rejected
-from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site
+from seawall.policies.layer import Call, Fast, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import forks
 
@@ -28,7 +28,6 @@ class Meter(Live):
     again."""
 
     kind = "meter"
-    is_guard = False
     by_hand = False
 
     def __init__(self, site: Site) -> None:
@@ -46,7 +45,7 @@ class Meter(Live):
         with self._lock:
             next(self._ticks)
 
-    async def failed(self, call: Call, token: None, error: BaseException, again: Again) -> Ending:
+    def note(self, call: Call, token: None, error: BaseException) -> None:
         with self._lock:
             if isinstance(error, Rejected):
                 self.rejected += 1
@@ -54,7 +53,6 @@ class Meter(Live):
                 self.failed_calls += 1
             else:
                 self.cancelled += 1
-        return None, error
 
     def snapshot(self) -> dict[str, Any]:
         with self._lock:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Token
 from threading import get_ident
-from typing import Any
+from typing import Any, ClassVar
 
 from seawall.context import CURRENT, Context
 from seawall.runtime import clock
@@ -34,6 +34,8 @@ class Entry(Context):
 
     __slots__ = ("asked", "fired", "queue", "reset", "task")
 
+    own: ClassVar[bool] = True
+    """Whether the layer's limit is the nearer one, not the caller's deadline."""
     task: asyncio.Task[Any] | None
     fired: bool
     asked: int
@@ -54,6 +56,7 @@ class CallersEntry(Entry):
 
     __slots__ = ("timer",)
 
+    own: ClassVar[bool] = False
     timer: asyncio.TimerHandle | None
 
 
@@ -193,11 +196,11 @@ class Deadlines:
 
     def end(self, entry: Entry, error: BaseException) -> BaseException:
         """The call has failed; returns the error to go on with."""
-        task, own = entry.task, not isinstance(entry, CallersEntry)
+        task = entry.task
         self.leave(entry, 0, None)
         ours = entry.fired and isinstance(error, asyncio.CancelledError)
         if ours and task is not None and task.cancelling() <= entry.asked:
-            expired = self._expired(inherited=not own)
+            expired = self._expired(inherited=not entry.own)
             expired.__cause__ = error
             return expired
         return error

@@ -15,6 +15,7 @@ must not block; what it raises is reported to the logger `seawall.events` and go
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -120,7 +121,8 @@ class Sink(Protocol):
     def __call__(self, event: Any, /) -> object: ...
 
 
-# Replaced as a whole under no lock: readers see the old or the new tuple. The hot path asks only if it is empty.
+_changing = threading.Lock()
+# Replaced as a whole: readers take no lock and see the old or the new tuple. The hot path asks only if it is empty.
 sinks: tuple[tuple[Sink, tuple[type[Event], ...]], ...] = ()
 
 
@@ -128,11 +130,13 @@ def subscribe(sink: Sink, *kinds: type[Event]) -> Callable[[], None]:
     """Send events of the given kinds (all, if none is given) to `sink`; call the result to stop."""
     global sinks
     entry = (sink, kinds or (Event,))
-    sinks = (*sinks, entry)
+    with _changing:
+        sinks = (*sinks, entry)
 
     def stop() -> None:
         global sinks
-        sinks = tuple(other for other in sinks if other is not entry)
+        with _changing:
+            sinks = tuple(other for other in sinks if other is not entry)
 
     return stop
 

@@ -58,17 +58,17 @@ class World:
 
         return awaited
 
-    async def call(self, policy: Policy, function: Any, *args: Any, **kwargs: Any) -> Any:
+    async def call(self, policy: Policy, function: Any, /, *args: Any, **kwargs: Any) -> Any:
         if self.is_async:
             return await policy.acall(self.way_of(function), *args, **kwargs)
         return policy.call(function, *args, **kwargs)
 
-    async def outcome(self, policy: Policy, function: Any, *args: Any, **kwargs: Any) -> Outcome[Any]:
+    async def outcome(self, policy: Policy, function: Any, /, *args: Any, **kwargs: Any) -> Outcome[Any]:
         if self.is_async:
             return await policy.arun(self.way_of(function), *args, **kwargs)
         return policy.run(function, *args, **kwargs)
 
-    async def error_of(self, policy: Policy, function: Any, *args: Any) -> BaseException:
+    async def error_of(self, policy: Policy, function: Any, /, *args: Any) -> BaseException:
         """What the call raises; the test fails if it raises nothing."""
         with pytest.raises(BaseException) as caught:  # noqa: PT011  # whatever it is, the test looks at it
             await self.call(policy, function, *args)

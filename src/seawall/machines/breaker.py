@@ -277,15 +277,21 @@ class Breaker:
 
     def _judge_probes(self, now: int, rand: float, retry_after_ns: int) -> Transition | None:
         rules = self.rules
-        slow_cutoff = max(1, -(-rules.slow_rate_ppm * rules.probes // PPM))
+        # How many more may still fail, and how many more may still turn out slow: those marked slow already count.
         left = rules.probes - self._done
+        may_be_slow = left - sum(permit.slow_mark is not None for permit in self._out)
+        # Without `slow_after` nothing is slow, and no number of probes reaches this.
+        slow_cutoff = rules.probes + 1
+        if rules.slow_after_ns is not None:
+            slow_cutoff = max(1, -(-rules.slow_rate_ppm * rules.probes // PPM))
         if self._failures >= self._cutoff:
             trip = Trip("probes", self._failures, self._done, self._cutoff / rules.probes)
             return self._open(now, rand, retry_after_ns, trip)
-        if rules.slow_after_ns is not None and self._slows >= slow_cutoff:
-            trip = Trip("slow", self._slows, rules.probes, rules.slow_rate_ppm / PPM)
+        if self._slows >= slow_cutoff:
+            # Slow ones that were given back meanwhile count too, so there may be more of them than `probes`.
+            trip = Trip("slow", self._slows, max(self._slows, rules.probes), rules.slow_rate_ppm / PPM)
             return self._open(now, rand, retry_after_ns, trip)
-        if self._failures + left < self._cutoff and self._slows + left < slow_cutoff:
+        if self._failures + left < self._cutoff and self._slows + may_be_slow < slow_cutoff:
             self._trials = 0
             return self._move(State.CLOSED)
         return None
@@ -389,15 +395,16 @@ class Breaker:
         if keeps_its_past:
             self._refresh()
         else:
+            self._trials = 0
             self._enter(State.CLOSED)
         return Transition(before, self.label)
 
     def reset(self, now_ns: int) -> Transition | None:
         """Forget everything: CLOSED, AUTO, an empty window."""
         self._begin(now_ns)
-        before = self.label
+        before, mode = self.label, self.mode
         self.mode = Mode.AUTO
         self._trials = 0
         self.trip = None
         self._enter(State.CLOSED)
-        return Transition(before, self.label) if before != self.label else None
+        return Transition(before, self.label) if before != self.label or mode is not Mode.AUTO else None

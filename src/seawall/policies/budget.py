@@ -13,7 +13,7 @@ from seawall.policies.spec import Spec
 from seawall.runtime import clock, forks
 from seawall.units import Duration, count_of, duration_ns, fraction_ppm
 
-__all__ = ["BudgetMeter", "RetryBudget", "meter_for"]
+__all__ = ["BudgetMeter", "RetryBudget", "check_budget", "meter_for"]
 
 
 class RetryBudget(Spec):
@@ -108,17 +108,20 @@ class BudgetMeter:
         self._lock = threading.Lock()
 
 
+def check_budget(budget: RetryBudget | str | None, field: str) -> None:
+    """Raise `ConfigError` if this is none of what a layer takes for a budget."""
+    if budget is not None and not isinstance(budget, (RetryBudget, str)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise ConfigError(f"{field}={budget!r}: expected a RetryBudget, the name of one, or None for no budget")
+
+
 def meter_for(
     budget: RetryBudget | str | None, field: str, default: RetryBudget, names: Registry = registry
 ) -> BudgetMeter | None:
     """The live budget: shared if it has a name, one's own if not, None if `budget` is None."""
+    check_budget(budget, field)
     if budget is None:
         return None
-    spec = budget
-    if isinstance(spec, str):
-        spec = default.replace(name=spec)
-    if not isinstance(spec, RetryBudget):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigError(f"{field}={budget!r}: expected a RetryBudget, the name of one, or None for no budget")
+    spec = default.replace(name=budget) if isinstance(budget, str) else budget
     if not spec.name:
         return BudgetMeter(spec)
     return names.budgets.setdefault(spec.name, BudgetMeter(spec))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from seawall import events
 from seawall.errors import ConfigError
 from seawall.machines.latency import Latency
-from seawall.policies.budget import RetryBudget, meter_for
+from seawall.policies.budget import RetryBudget, check_budget, meter_for
 from seawall.policies.layer import Again, Call, Ending, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import clock
@@ -60,6 +60,7 @@ class Hedge(Spec):
         if quantile_of(after) is None:
             duration_ns(after, "Hedge(after)")
         count_of(max, "Hedge(max)", most=10)
+        check_budget(budget, "Hedge(budget)")
         self._init(name, after=after, max=max, budget=budget)
 
     def bind(self, site: Site) -> Sequence[Live]:

@@ -131,6 +131,9 @@ class Live:
     def undo(self, token: Any) -> None:
         """Give the token back as if nothing had been asked (guards)."""
 
+    def missed(self, error: BaseException) -> None:
+        """After `undo`, the call ended in the queue of a guard further inside: for whoever counts calls."""
+
     async def wait(self, call: Call) -> Any:
         """Wait until admission and return the token (guards whose `enter` raises `MustWait`)."""
         raise AssertionError("this guard does not wait")

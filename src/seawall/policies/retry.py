@@ -9,7 +9,7 @@ from seawall import events
 from seawall.context import CURRENT, derive, restore
 from seawall.errors import ConfigError
 from seawall.machines.backoff import Backoff
-from seawall.policies.budget import BudgetMeter, RetryBudget, meter_for
+from seawall.policies.budget import BudgetMeter, RetryBudget, check_budget, meter_for
 from seawall.policies.classify import Errors, matcher, retry_after_of
 from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site, Unwanted
 from seawall.policies.spec import Spec
@@ -132,10 +132,7 @@ class Retry(Spec):
             raise ConfigError(f"Retry(until={until!r}): expected a predicate of the result")
         if total is not None:
             duration_ns(total, "Retry(total)")
-        if budget is not None and not isinstance(budget, (RetryBudget, str)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(
-                f"Retry(budget={budget!r}): expected a RetryBudget, the name of one, or None for no budget"
-            )
+        check_budget(budget, "Retry(budget)")
 
     def bind(self, site: Site) -> Sequence[Live]:
         return (RetryDriver(site, self),)

@@ -103,6 +103,8 @@ class Chain:
         try:
             place = await self.layers[depth].wait(call)
         except BaseException as raised:  # noqa: BLE001  # travels on as a value
+            for index in range(depth - 1, first - 1, -1):
+                self.layers[index].missed(raised)
             return None, raised, first
         places = {**held, depth: place}
         held.clear()

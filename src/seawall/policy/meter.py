@@ -46,6 +46,9 @@ class Meter(Live):
             next(self._ticks)
 
     def note(self, call: Call, token: None, error: BaseException) -> None:
+        self.missed(error)
+
+    def missed(self, error: BaseException) -> None:
         with self._lock:
             if isinstance(error, Rejected):
                 self.rejected += 1

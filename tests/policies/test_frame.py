@@ -60,7 +60,7 @@ async def test_three_ways_one_behaviour(world: World, shape: str, monkeypatch: p
     from seawall.runtime import chance
 
     monkeypatch.setattr(chance, "random", lambda: 0.5)
-    for seed in range(12):
+    for seed in range(6):
         policies, random = three_alike(shape), Random(seed)
         for _ in range(40):
             step, pause = random.choice(STEPS), random.choice([0, 0, 0, 0.3, 1, 4])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -12,26 +12,27 @@ from tests.simulation.sync_world import play_sync
 from tests.simulation.world import Options, Report, locking, play
 
 GROUP = 20
+Play = Callable[[Options], Report]
 
 
-def expect_equal(first: Report, second: Report) -> None:
+def expect_the_same(play_one: Play, seeds: Iterable[int], *others: dict[str, object]) -> None:
     """Field by field, so that a difference shows its place."""
-    for part, left, right in zip(Report._fields, first, second, strict=True):
-        assert left == right, part
+    for seed in seeds:
+        plain = play_one(Options(seed))
+        for other in others:
+            options = Options(seed)._replace(**other)
+            for part, left, right in zip(Report._fields, plain, play_one(options), strict=True):
+                assert left == right, f"{part} of {options}"
 
 
-@pytest.mark.parametrize("first", range(0, 80, GROUP))
-@pytest.mark.parametrize("other", [{"locked": True}, {"form": "arun"}, {"form": "acall"}], ids=str)
-def test_async_calls_are_the_same(first: int, other: dict[str, object]) -> None:
-    for seed in range(1_000 + first, 1_000 + first + GROUP):
-        expect_equal(play(Options(seed)), play(Options(seed)._replace(**other)))
+@pytest.mark.parametrize("first", range(1_000, 1_060, GROUP))
+def test_async_calls_are_the_same(first: int) -> None:
+    expect_the_same(play, range(first, first + GROUP), {"locked": True}, {"form": "arun"}, {"form": "acall"})
 
 
-@pytest.mark.parametrize("first", range(0, 160, GROUP))
-@pytest.mark.parametrize("other", [{"locked": True}, {"form": "run"}, {"form": "call"}], ids=str)
-def test_sync_calls_are_the_same(first: int, other: dict[str, object]) -> None:
-    for seed in range(first, first + GROUP):
-        expect_equal(play_sync(Options(seed)), play_sync(Options(seed)._replace(**other)))
+@pytest.mark.parametrize("first", range(0, 140, GROUP))
+def test_sync_calls_are_the_same(first: int) -> None:
+    expect_the_same(play_sync, range(first, first + GROUP), {"locked": True}, {"form": "run"}, {"form": "call"})
 
 
 def test_locked_frames_are_other_frames() -> None:
@@ -62,5 +63,4 @@ def test_a_difference_would_be_seen(world: Callable[[Options], Report], monkeypa
 
     monkeypatch.setattr(BulkheadGuard, "_leave", leave)
     with pytest.raises(AssertionError):
-        for seed in range(20):
-            expect_equal(world(Options(seed)), world(Options(seed, locked=True)))
+        expect_the_same(world, range(20), {"locked": True})

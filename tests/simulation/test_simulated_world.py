@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -20,7 +20,11 @@ SEEDS, GROUP = 500, 25
 
 @pytest.mark.parametrize("first", range(0, SEEDS, GROUP))
 def test_safe_in_trouble_and_well_in_peace(first: int) -> None:
-    for seed in range(first, first + GROUP):
+    play_all(range(first, first + GROUP))
+
+
+def play_all(seeds: Iterable[int]) -> None:
+    for seed in seeds:
         play(Options(seed))
 
 
@@ -96,6 +100,5 @@ def test_a_planted_fault_is_found_in_a_hundred_seeds(
 ) -> None:
     monkeypatch.setattr(owner, method, planted)
     with pytest.raises(AssertionError) as caught:
-        for seed in range(100):
-            play(Options(seed))
+        play_all(range(100))
     assert "replay: play(Options(seed=" in "".join(caught.value.__notes__)

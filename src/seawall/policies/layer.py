@@ -96,6 +96,8 @@ class Live:
 
     kind: str
     is_guard: ClassVar[bool] = True
+    undoable: ClassVar[bool] = True
+    """Whether a guard can be undone and entered again while one further inside waits."""
     wraps: ClassVar[bool] = False
     """Whether it runs what lies inside by `around`, instead of being entered and left."""
     by_hand: ClassVar[bool] = True
@@ -130,9 +132,6 @@ class Live:
 
     def undo(self, token: Any) -> None:
         """Give the token back as if nothing had been asked (guards)."""
-
-    def missed(self, error: BaseException) -> None:
-        """After `undo`, the call ended in the queue of a guard further inside: for whoever counts calls."""
 
     async def wait(self, call: Call) -> Any:
         """Wait until admission and return the token (guards whose `enter` raises `MustWait`)."""

@@ -36,7 +36,7 @@ class Chain:
         start = 0
         for index, layer in enumerate(self.layers):
             self._segment.append(start)
-            if not layer.is_guard:
+            if not (layer.is_guard and layer.undoable):
                 start = index + 1
 
     async def attempt(self, call: Call, start: int, places: dict[int, Any] | None = None) -> Ending:
@@ -103,8 +103,6 @@ class Chain:
         try:
             place = await self.layers[depth].wait(call)
         except BaseException as raised:  # noqa: BLE001  # travels on as a value
-            for index in range(depth - 1, first - 1, -1):
-                self.layers[index].missed(raised)
             return None, raised, first
         places = {**held, depth: place}
         held.clear()

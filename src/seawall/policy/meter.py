@@ -28,6 +28,7 @@ class Meter(Live):
     again."""
 
     kind = "meter"
+    undoable = False
     by_hand = False
 
     def __init__(self, site: Site) -> None:
@@ -46,9 +47,6 @@ class Meter(Live):
             next(self._ticks)
 
     def note(self, call: Call, token: None, error: BaseException) -> None:
-        self.missed(error)
-
-    def missed(self, error: BaseException) -> None:
         with self._lock:
             if isinstance(error, Rejected):
                 self.rejected += 1

@@ -366,10 +366,18 @@ class Breaker:
             and isinstance(window, TimeWindow)
             and rules.slow_after_ns is None
             and self._streak == 0
-            and (window.failed == 0 or window.calls >= rules.min_calls)
+            and (window.failed == 0 or self._successes_are_harmless(window))
         )
         self.free_pass = self.shared if free else None
         self.edge_ns = window.edge_ns if isinstance(window, TimeWindow) else 0
+
+    def _successes_are_harmless(self, window: TimeWindow) -> bool:
+        """Further successes only lower the share, so it is highest at the next judgement: in one call or in several.
+
+        Time may have taken successes out of the window since the last judgement, so that the very next one trips.
+        """
+        rate = self.rules.failure_rate_ppm
+        return rate is None or window.failed * PPM < rate * max(self.rules.min_calls, window.calls + 1)
 
     @property
     def label(self) -> str:

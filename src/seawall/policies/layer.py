@@ -97,7 +97,7 @@ class Live:
     kind: str
     is_guard: ClassVar[bool] = True
     undoable: ClassVar[bool] = True
-    """Whether a guard can be undone and entered again while one further inside waits."""
+    """Whether a guard is undone and entered again while one further inside waits; else it stays entered."""
     wraps: ClassVar[bool] = False
     """Whether it runs what lies inside by `around`, instead of being entered and left."""
     by_hand: ClassVar[bool] = True

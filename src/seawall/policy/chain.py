@@ -36,7 +36,7 @@ class Chain:
         start = 0
         for index, layer in enumerate(self.layers):
             self._segment.append(start)
-            if not (layer.is_guard and layer.undoable):
+            if not layer.is_guard:
                 start = index + 1
 
     async def attempt(self, call: Call, start: int, places: dict[int, Any] | None = None) -> Ending:
@@ -98,11 +98,16 @@ class Chain:
     ) -> tuple[Any, BaseException | None, int]:
         """The guard at `depth` wants to wait; returns how the call went on, and how far the layers are left."""
         first = max(start, self._segment[depth])
-        for index in range(depth - 1, first - 1, -1):
-            self.layers[index].undo(tokens[index - start])
+        passed = [(self.layers[index], tokens[index - start]) for index in range(first, depth)]
+        staying = [(layer, token) for layer, token in passed if not layer.undoable]
+        for layer, token in reversed(passed):
+            if layer.undoable:
+                layer.undo(token)
         try:
             place = await self.layers[depth].wait(call)
         except BaseException as raised:  # noqa: BLE001  # travels on as a value
+            for layer, token in reversed(staying):
+                layer.note(call, token, raised)
             return None, raised, first
         places = {**held, depth: place}
         held.clear()

@@ -279,7 +279,9 @@ def main(arguments: list[str]) -> int:
             page.write_text(now, encoding="utf-8")
         elif now != text:
             stale += 1
-            print(*difflib.unified_diff(text.splitlines(), now.splitlines(), page_name, "the code", lineterm=""), sep="\n")
+            print(
+                *difflib.unified_diff(text.splitlines(), now.splitlines(), page_name, "the code", lineterm=""), sep="\n"
+            )
     if stale:
         print("\nA diagram differs from what the code does: python tools/diagrams.py --write")
     return 1 if stale else 0

@@ -79,7 +79,7 @@ def test_probes_that_are_slow_reopen_it_while_they_still_run() -> None:
 
 
 def test_a_probe_counted_as_slow_is_not_expected_to_become_slow_again() -> None:
-    """One of four is slow and still out, two were well: the last cannot make it two of them... unless it is slow too."""
+    """One of four hangs and two were well: at most two can be slow, so it closes without waiting for the others."""
     machine = watching(probes=4, slow_rate_ppm=750_000, failure_rate_ppm=1_000_000)
     probes, late = slow_probes(machine, 1)
     quick = [admitted(machine, late) for _ in range(3)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import pickle
+import types
+from collections.abc import Generator
 from functools import cached_property, partial, partialmethod
 
 import pytest
@@ -21,6 +23,7 @@ from seawall import (
     RetryBudget,
     Timeout,
 )
+from seawall.runtime.blocking import drive
 from seawall.testing import Script, run
 from tests.policies.worlds import World, fail, in_both_worlds
 
@@ -276,6 +279,25 @@ def test_one_spec_in_two_policies_shares_nothing() -> None:
     with pytest.raises(ConnectionError):
         first.call(fail())
     assert second.call(str) == ""
+
+
+def test_a_synchronous_call_never_hangs_on_something_that_needs_a_loop() -> None:
+    """Synchronous calls drive the coroutines of the layers; one that suspends after all is closed and reported."""
+    closed: list[bool] = []
+
+    @types.coroutine
+    def suspends() -> Generator[object, None, None]:
+        try:
+            yield "for ever"
+        finally:
+            closed.append(True)
+
+    async def layer() -> None:
+        await suspends()
+
+    with pytest.raises(RuntimeError, match="needs an event loop"):
+        drive(layer())
+    assert closed == [True]
 
 
 def test_outcomes_are_typed_values_with_defaults_for_clusters() -> None:

@@ -27,8 +27,9 @@ EXITS = [asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit]
 
 
 def counts(policy: Policy) -> tuple[int, int]:
-    """Calls and failures in the breaker's window."""
+    """Calls and failures in the breaker's window; an open one would have forgotten them."""
     seen = policy[CircuitBreaker].snapshot()
+    assert seen["state"] == "closed"
     return seen["calls"], seen["failed"]
 
 

@@ -91,7 +91,7 @@ def do_nothing(*_given: object) -> None: ...
         (BreakerGuard, "note", keep_cancelled_probes),
         (BreakerGuard, "undo", do_nothing),
         (Entry, "fire", cancel_twice),
-        (Meter, "missed", do_nothing),
+        (Meter, "note", do_nothing),
     ],
     ids=lambda part: getattr(part, "__name__", part),
 )

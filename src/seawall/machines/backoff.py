@@ -27,10 +27,10 @@ class Backoff(Record):
 
     def ceiling_ns(self, retry: int) -> int:
         """The longest pause before retry number `retry` (1, 2, ...)."""
-        if self.base_ns >= self.cap_ns or self.factor <= 1:
+        if not 0 < self.base_ns < self.cap_ns or self.factor <= 1:
             return min(self.base_ns, self.cap_ns)
         # How many steps it takes to reach the cap; beyond it the power need not be computed.
-        steps = math.log(self.cap_ns / max(1, self.base_ns), self.factor)
+        steps = math.log(self.cap_ns / self.base_ns, self.factor)
         if retry - 1 >= steps:
             return self.cap_ns
         return min(self.cap_ns, round(self.base_ns * self.factor ** (retry - 1)))

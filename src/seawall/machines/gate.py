@@ -86,7 +86,9 @@ class Gate:
             return None
         ticket = Ticket()
         self.waiting[ticket] = None
-        self.pass_on()
+        if len(self.waiting) == 1:
+            # Whoever gives back while others wait passes on himself; granted here, they would not be woken.
+            self.pass_on()
         return ticket
 
     def release(self, permit: GatePermit) -> list[Ticket]:
@@ -123,11 +125,9 @@ class Gate:
         self.limit = limit
         if grown < 0:
             self.excess -= grown
-            # Those held are no longer `permit`, so each comes back by the slow way and finds the excess.
+            # Those handed out are no longer `permit`, so each comes back by the slow way and finds the excess. The idle
+            # ones are left alone: others may take them at this moment.
             self.permit = GatePermit(self.epoch)
-            idle = len(self.free)
-            self.free.clear()
-            self.free.extend([self.permit] * idle)
         else:
             paid = min(grown, self.excess)
             self.excess -= paid

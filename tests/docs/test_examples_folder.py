@@ -1,0 +1,67 @@
+"""Every script in examples/ says what it shows, runs by itself, and prints what it promises."""
+
+from __future__ import annotations
+
+import ast
+import runpy
+from pathlib import Path
+
+import pytest
+
+from seawall import registry
+from seawall.testing import VirtualClock
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"))
+PRINTED = {
+    "block_with_attempts": [
+        "sync attempt 1",
+        "sync attempt 2",
+        "async attempt 1",
+        "async attempt 2",
+        "async attempt 3",
+        "time is left",
+        "seawall: fetch did not retry: the next attempt in 10 ms would miss the deadline",
+    ],
+    "bulkheads_per_tenant": [
+        "first refusal: exports[acme]: bulkhead full (2 of 2 permits in use); retry in 1 s",
+        "acme: done 2",
+        "acme: refused 8",
+        "globex: done 1",
+        "initech: done 1",
+    ],
+    "degradation_switch": [
+        "before: ['chosen for ada']",
+        "during the sale: ['bestsellers']",
+        "after: ['chosen for ada']",
+    ],
+    "protect_a_function": [
+        "a good day: 10 answers, 0 of them lesser ones, for 12 calls of the service",
+        "a bad day: 10 answers, 10 of them lesser ones, for 5 calls of the service",
+        "The breaker is open (5 calls failed in a row)",
+        "after the reset: {'price': 7.5, 'stale': False}",
+    ],
+}
+"""Lines, or parts of them, in the order in which they are printed."""
+
+
+@pytest.mark.parametrize("script", [pytest.param(script, id=script.stem) for script in EXAMPLES])
+def test_an_example_says_what_it_shows(script: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    assert docstring and len(docstring.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script", [pytest.param(script, id=script.stem) for script in EXAMPLES])
+def test_an_example_runs(script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "switches", {})
+    # Those for asyncio wait for real, for a few hundredths of a second: their loop is not ours to choose.
+    if "asyncio" in script.read_text(encoding="utf-8"):
+        runpy.run_path(str(script), run_name="__main__")
+    else:
+        with VirtualClock():
+            runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    place = 0
+    for expected in PRINTED[script.stem]:
+        found = printed.find(expected, place)
+        assert found >= 0, f"{expected!r} is missing, or not in its place, in:\n{printed}"
+        place = found + len(expected)

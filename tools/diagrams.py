@@ -56,7 +56,7 @@ WORDS = {
     ("closed", "open", "consecutive"): "too many fail in a row",
     ("open", "half_open", None): "a call comes after the pause",
     ("half_open", "open", "probes"): "too many probes fail",
-    ("half_open", "open", "slow"): "too many probes are slow",
+    ("half_open", "open", "slow probes"): "too many probes are slow",
     ("half_open", "closed", None): "enough probes succeed",
 }
 """What a cause that the machine reports is called in the picture."""

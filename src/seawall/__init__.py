@@ -16,12 +16,14 @@ from seawall.errors import (
     RateLimited,
     Rejected,
     SeawallError,
+    UnwantedResult,
 )
 from seawall.policies.budget import RetryBudget
 from seawall.policies.bulkhead import Bulkhead
 from seawall.policies.circuit_breaker import CircuitBreaker
 from seawall.policies.fallback import Fallback, same_args
 from seawall.policies.hedge import Hedge
+from seawall.policies.keyed import Per
 from seawall.policies.registry import Registry, registry
 from seawall.policies.retry import Retry
 from seawall.policies.switch import Switch
@@ -48,6 +50,7 @@ __all__ = [
     "NoEndpoints",
     "NotQueued",
     "Outcome",
+    "Per",
     "Policy",
     "RateLimited",
     "Registry",
@@ -57,6 +60,7 @@ __all__ = [
     "SeawallError",
     "Switch",
     "Timeout",
+    "UnwantedResult",
     "carry",
     "criticality",
     "current",

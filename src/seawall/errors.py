@@ -33,6 +33,7 @@ __all__ = [
     "RateLimited",
     "Rejected",
     "SeawallError",
+    "UnwantedResult",
 ]
 
 
@@ -162,3 +163,14 @@ class NotQueued(SeawallError):
 
 class BackendUnavailable(SeawallError):
     """A store cannot be reached."""
+
+
+class UnwantedResult(SeawallError):
+    """A result that `Retry(until=...)` did not accept, where an event has an error. It is never raised to a caller."""
+
+    def __init__(self, result: object = None) -> None:
+        super().__init__(result)
+        self.result = result
+
+    def __str__(self) -> str:
+        return f"the result {self.result!r} was not accepted"

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from seawall.errors import ConfigError
 
-__all__ = ["Duration", "count_of", "duration_ns", "flag_of", "fraction_ppm", "show_seconds"]
+__all__ = ["Duration", "count_of", "duration_ns", "flag_of", "fraction_ppm", "given", "show_seconds"]
 
 Duration = int | float | str
 """Seconds as a number, or a string such as `"150ms"`, `"1.5s"`, `"2min"`, `"1h"`, `"1d"`."""
 
 SECOND = 1_000_000_000
+
+
+def given(field: str, value: object) -> str:
+    """How a setting is named in errors: `Bulkhead(limit=0)` for the field `Bulkhead(limit)`."""
+    return f"{field[:-1]}={value!r})" if field.endswith(")") else f"{field}={value!r}"
+
+
 LONGEST = 100 * 365 * 86_400 * SECOND
 _UNITS = (
     ("ns", 1),
@@ -28,7 +35,7 @@ def duration_ns(value: Duration, field: str, *, zero: bool = True) -> int:
     nanoseconds = _from_text(value) if isinstance(value, str) else _from_number(value)
     if nanoseconds is None or not 0 <= nanoseconds <= LONGEST or (nanoseconds == 0 and not zero):
         least = "at least 0" if zero else "more than 0"
-        raise ConfigError(f"{field}={value!r}: expected {_FORMS}, {least} and at most 100 years")
+        raise ConfigError(f"{field}={_shown(value)}: expected {_FORMS}, {least} and at most 100 years")
     return nanoseconds
 
 
@@ -37,8 +44,8 @@ def _from_number(value: object) -> int | None:
         return None
     if isinstance(value, int):
         return value * SECOND
-    # NaN fails the comparison, the infinities lie outside it.
-    return round(value * SECOND) if -1e12 < value < 1e12 else None
+    # NaN fails the comparison, infinity lies outside it.
+    return round(value * SECOND) if 0 <= value < 1e12 else None
 
 
 def _from_text(text: str) -> int | None:
@@ -56,29 +63,39 @@ def _from_text(text: str) -> int | None:
 def count_of(value: int, field: str, *, least: int = 1, most: int = 1_000_000_000) -> int:
     """`value` if it is an integer from `least` to `most`. Raises `ConfigError` otherwise; `True` is not 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigError(f"{field}={value!r}: expected a whole number from {least} to {most}")
+        raise ConfigError(f"{field}={_shown(value)}: expected a whole number from {least} to {most}")
     return value
 
 
 def fraction_ppm(value: float, field: str, *, zero: bool = False) -> int:
     """A share from 0 to 1 in parts per million. Raises `ConfigError` outside it; 0 is allowed with `zero=True`."""
     good = not isinstance(value, bool) and isinstance(value, (int, float)) and 0 <= value <= 1  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-    ppm = round(value * 1_000_000) if good else 0
+    # Down, so that 2 of 3 are a share of 2/3; a decimal that lies a hair below its digits is still taken by them.
+    ppm = int(value * 1_000_000 + 1e-6) if good else 0
     if not good or (ppm == 0 and not zero):
-        raise ConfigError(f"{field}={value!r}: expected a share {'from' if zero else 'above'} 0 to 1")
+        raise ConfigError(f"{field}={_shown(value)}: expected a share {'from' if zero else 'above'} 0 to 1")
     return ppm
 
 
 def flag_of(value: bool, field: str) -> bool:
     """`value` if it is True or False. Raises `ConfigError` otherwise: `"no"` would count as True."""
     if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigError(f"{field}={value!r}: expected True or False")
+        raise ConfigError(f"{field}={_shown(value)}: expected True or False")
     return value
+
+
+def _shown(value: object) -> str:
+    """`value` for a message: cut short, and Python refuses to print an integer of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def show_seconds(nanoseconds: int) -> str:
     """A duration as people read it: `"850 ms"`, `"12.4 s"`, `"30 s"`."""
-    if nanoseconds < SECOND:
+    if nanoseconds < SECOND - 500_000:
         return f"{nanoseconds / 1e6:.3g} ms"
     seconds = nanoseconds / SECOND
     return f"{seconds:.0f} s" if seconds >= 100 or seconds == int(seconds) else f"{seconds:.1f} s"

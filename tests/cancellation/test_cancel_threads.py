@@ -96,7 +96,7 @@ def test_with_real_threads_the_permit_comes_home_when_the_function_ends() -> Non
 
     async def main() -> None:
         task = asyncio.create_task(policy.acall(work))
-        while not entered.is_set():  # noqa: ASYNC110  # set by a thread
+        while not entered.is_set():  # set by a thread
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -175,7 +175,7 @@ class BreakerModel:
         if Fraction(failures, rules.probes) >= share:
             return self.open(rand, retry_after_ns, ("probes", failures, len(decided)))
         if rules.slow_after_ns is not None and Fraction(slow, rules.probes) >= slow_share:
-            return self.open(rand, retry_after_ns, ("slow", slow, max(slow, rules.probes)))
+            return self.open(rand, retry_after_ns, ("slow probes", slow, max(slow, rules.probes)))
         if Fraction(failures + left, rules.probes) >= share:
             return None
         if rules.slow_after_ns is not None and Fraction(slow + may_become_slow, rules.probes) >= slow_share:
@@ -189,12 +189,11 @@ class BreakerModel:
         enough = calls >= rules.min_calls
         if rules.consecutive is not None and self.row >= rules.consecutive:
             return self.open(rand, retry_after_ns, ("consecutive", self.row, self.row))
-        if enough and rules.failure_rate_ppm is not None:
-            if Fraction(failed, calls) >= Fraction(rules.failure_rate_ppm, 1_000_000):
-                return self.open(rand, retry_after_ns, ("failed", failed, calls))
-        if enough and rules.slow_after_ns is not None:
-            if Fraction(slow, calls) >= Fraction(rules.slow_rate_ppm, 1_000_000):
-                return self.open(rand, retry_after_ns, ("slow", slow, calls))
+        share, slow_share = rules.failure_rate_ppm, rules.slow_rate_ppm
+        if enough and share is not None and Fraction(failed, calls) >= Fraction(share, 1_000_000):
+            return self.open(rand, retry_after_ns, ("failed", failed, calls))
+        if enough and rules.slow_after_ns is not None and Fraction(slow, calls) >= Fraction(slow_share, 1_000_000):
+            return self.open(rand, retry_after_ns, ("slow", slow, calls))
         return None
 
     def open(self, rand: float, retry_after_ns: int, trip: tuple[str, int, int]) -> Any:
@@ -218,17 +217,21 @@ class BreakerModel:
 
     def set_mode(self, mode: Mode, now_ns: int) -> Any:
         self.tick(now_ns)
-        before, old, self.mode = self.label, self.mode, mode
+        before, old, self.mode = self.name, self.mode, mode
         if mode is old:
             return None
         if {mode, old} != {Mode.AUTO, Mode.SHADOW}:
             self.failed_trials = 0
             self.enter(CLOSED)
-        return before, self.label
+        return before, self.name
+
+    @property
+    def name(self) -> str:
+        return self.state if self.mode is Mode.AUTO else self.mode.value
 
     def reset(self, now_ns: int) -> Any:
         self.tick(now_ns)
-        before, old = self.label, self.mode
+        before = self.name
         self.mode, self.failed_trials, self.trip = Mode.AUTO, 0, None
         self.enter(CLOSED)
-        return (before, CLOSED) if (before, old) != (CLOSED, Mode.AUTO) else None
+        return (before, CLOSED) if before != CLOSED else None

@@ -1,7 +1,7 @@
 """Every interleaving of a few threads around a gate, without threads: a switch may come before each atomic step.
 
 Those of the fast lane take their steps one at a time. Those under the lock exclude one another, so while one of them
-is at work only the fast lane can move; it may do so before each thing the gate does to `free` or asks of `waiting`.
+is at work only the fast lane can move; it may do so before each thing the gate does to `free` or to `waiting`.
 """
 
 from __future__ import annotations
@@ -131,17 +131,19 @@ class Free(deque[GatePermit]):
 
 
 class Waiting(OrderedDict[Ticket, None]):
-    """`waiting`, with a switch before it is asked or changed under the lock."""
+    """`waiting`, with a switch before it is changed under the lock: asking needs none, since nobody else changes it."""
 
     switch: Callable[[], None]
-
-    def __len__(self) -> int:
-        self.switch()
-        return super().__len__()
 
     def __setitem__(self, ticket: Ticket, nothing: None) -> None:
         self.switch()
         super().__setitem__(ticket, nothing)
+
+    def popitem(self, last: bool = True) -> tuple[Ticket, None]:
+        self.switch()
+        ticket = next(iter(self))
+        del self[ticket]
+        return ticket, None
 
 
 class Schedule:

@@ -54,7 +54,9 @@ def test_the_defaults() -> None:
 
 @LONG
 @given(BACKOFFS, st.integers(1, 100), RANDS)
-def test_full_jitter_is_below_the_ceiling_and_in_proportion_to_chance(backoff: Backoff, retry: int, rand: float) -> None:
+def test_full_jitter_is_below_the_ceiling_and_in_proportion_to_chance(
+    backoff: Backoff, retry: int, rand: float
+) -> None:
     """The pause is the same share of the ceiling that `rand` is of 1, rounded down: evenly drawn from [0, ceiling)."""
     ceiling, pause = backoff.ceiling_ns(retry), backoff.pause_ns(retry, rand)
     assert 0 <= pause <= max(0, ceiling - 1)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, Transition
 from seawall.machines.verdict import Ended, Verdict
@@ -142,7 +149,9 @@ class BesideItsModel(RuleBasedStateMachine):
             self.an_attempt_ends(-1, verdict, took, 0, rand)
 
     @precondition(lambda self: self.model.state != "open" or self.model.now_ns >= self.model.until_ns)
-    @rule(verdicts=st.lists(st.sampled_from([Verdict.OK, Verdict.OK, Verdict.FAIL]), min_size=1, max_size=5), rand=RANDS)
+    @rule(
+        verdicts=st.lists(st.sampled_from([Verdict.OK, Verdict.OK, Verdict.FAIL]), min_size=1, max_size=5), rand=RANDS
+    )
     def attempts_start_and_end_at_once(self, verdicts: list[Verdict], rand: float) -> None:
         for verdict in verdicts:
             running = len(self.running)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, State, Transition
+from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, State, Transition, Trip
 from seawall.machines.verdict import Ended, Verdict
 from tests.machines.effort import QUICK
 
@@ -50,8 +50,7 @@ def test_it_opens_at_the_rate_and_not_before_min_calls(failures: int, calls: int
         attempt(machine, FAIL if number < failures else OK, 0)
     assert (machine.state is State.OPEN) is opens
     if opens:
-        assert machine.trip is not None
-        assert (machine.trip.rule, machine.trip.bad, machine.trip.calls, machine.trip.threshold) == ("failed", 5, 10, 0.5)
+        assert machine.trip == Trip("failed", 5, 10, 0.5)
 
 
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=6, max_size=6))
@@ -75,7 +74,7 @@ def test_the_jitter_is_spread_evenly_over_ten_percent_either_way(rand: float, se
 
 
 def test_a_successful_trial_ends_the_doubling() -> None:
-    """After it has been well, a breaker begins with the plain `open_for` again; so it does after a hand has reset it."""
+    """After it has been well, it begins with the plain `open_for` again; so it does after a hand has reset it."""
 
     def well(machine: Breaker) -> None:
         attempt(machine, OK, machine.until_ns)

@@ -74,14 +74,23 @@ def test_probes_that_are_slow_reopen_it_while_they_still_run() -> None:
     probes, late = slow_probes(machine, 2)
     admission = machine.admit(late, 0.5)
     assert admission.transition is not None and admission.transition.trip is not None
-    assert (admission.transition.trip.rule, admission.transition.trip.bad) == ("slow", 2)
+    assert (admission.transition.trip.rule, admission.transition.trip.bad) == ("slow probes", 2)
     assert machine.settle(probes[0], OK, late, 0.5) is None
+
+
+def test_a_probe_that_hung_counts_once_as_slow_though_it_ends_slowly() -> None:
+    """Two of four would reopen it; one that was counted while it ran is not counted again."""
+    machine = watching(probes=4)
+    (hung,), late = slow_probes(machine, 1)
+    admitted(machine, late)
+    assert machine.settle(hung, Ended(Verdict.OK, SLOW + 1), late, 0.5) is None
+    assert machine.state is State.HALF_OPEN
 
 
 def test_a_probe_counted_as_slow_is_not_expected_to_become_slow_again() -> None:
     """One of four hangs and two were well: at most two can be slow, so it closes without waiting for the others."""
     machine = watching(probes=4, slow_rate_ppm=750_000, failure_rate_ppm=1_000_000)
-    probes, late = slow_probes(machine, 1)
+    _, late = slow_probes(machine, 1)
     quick = [admitted(machine, late) for _ in range(3)]
     assert machine.settle(quick[0], OK, late, 0.5) is None
     change = machine.settle(quick[1], OK, late, 0.5)

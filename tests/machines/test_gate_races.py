@@ -70,7 +70,8 @@ def test_after_a_race_with_a_shrinking_limit_one_round_drains_it(scene: str) -> 
         # Those that stayed where they are come home too, then all that is free goes round once.
         held += [gate.permit] * (gate.limit + gate.excess - len(gate.free) - len(held))
         going_round = [gate.free.pop() for _ in range(len(gate.free))]
-        for permit in held + going_round:
-            gate.release(permit)
+        coming = held + going_round
+        while coming:
+            coming += [ticket.granted for ticket in gate.release(coming.pop()) if ticket.granted]
         assert (gate.excess, len(gate.free), gate.in_use) == (0, gate.limit, 0)
         assert set(gate.free) == {gate.permit}

@@ -87,7 +87,9 @@ def run(window: Any, model: TimedList, trace: list[tuple[str, Any]], now: int) -
 
 @LONG
 @given(st.integers(1, 6), st.sampled_from([100, 97, 33, 6]), st.integers(0, 1_000), st.lists(STEP, max_size=60))
-def test_a_time_window_is_equal_to_a_list_of_timed_outcomes(buckets: int, span: int, now: int, trace: list[Any]) -> None:
+def test_a_time_window_is_equal_to_a_list_of_timed_outcomes(
+    buckets: int, span: int, now: int, trace: list[Any]
+) -> None:
     """Whatever the clock does, amended failures and gathered successes included."""
     window, model = TimeWindow(span, buckets), TimedList(span, buckets)
     assert window.edge_ns == 0

@@ -113,7 +113,9 @@ async def test_a_synchronous_timeout_needs_no_pool(world: World) -> None:
     assert await world.call(policy, threading.get_ident) == threading.get_ident()
 
 
-@pytest.mark.parametrize("layers", [(Bulkhead(2, threads=True),), (Timeout(5),), (Bulkhead(2, threads=True), Timeout(5))])
+@pytest.mark.parametrize(
+    "layers", [(Bulkhead(2, threads=True),), (Timeout(5),), (Bulkhead(2, threads=True), Timeout(5))]
+)
 def test_context_variables_are_kept(layers: tuple[object, ...]) -> None:
     """pyresilience runs the function in a bare thread: request ids, tenants and traces are lost."""
     policy = Policy(*layers)

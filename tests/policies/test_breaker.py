@@ -32,7 +32,7 @@ async def test_it_opens_at_half_of_at_least_ten_calls(world: World) -> None:
     assert state(policy) == "open"
 
 
-@pytest.mark.parametrize(("pattern", "after"), [("....." "xxxx.", "closed"), ("....." "xxxxx", "open")])
+@pytest.mark.parametrize(("pattern", "after"), [(".....xxxx.", "closed"), (".....xxxxx", "open")])
 @in_both_worlds
 async def test_the_rate_counts_all_calls_of_the_window(world: World, pattern: str, after: str) -> None:
     policy = Policy(CircuitBreaker())

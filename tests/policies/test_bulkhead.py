@@ -147,7 +147,7 @@ async def test_after_max_wait_it_refuses_and_leaves_the_queue(world: World) -> N
     with policy.guard():
         refusal = await world.error_of(policy, str)
         assert isinstance(refusal, BulkheadFull)
-        assert "after waiting 1.5 s" in str(refusal)
+        assert "after a wait of 1.5 s" in str(refusal)
         assert world.now == 1.5
         assert policy[Bulkhead].waiting == 0
     assert home(policy)

@@ -228,7 +228,7 @@ for call in (lambda: plain.call(hold), lambda: pooled.call(hold), lambda: by_ten
     threading.Thread(target=call).start()
 inside.wait(10)
 assert plain[Bulkhead].in_use == pooled[Bulkhead].in_use == 1
-with plain[CircuitBreaker]._lock, plain[Bulkhead]._lock, by_tenant[Bulkhead].layers._lock:
+with plain[CircuitBreaker]._lock, plain[Bulkhead]._lock, by_tenant['Bulkhead'].layers._lock:
     child = os.fork()
     if child == 0:
         ends = [plain.call(str.upper, "a"), pooled.call(str.upper, "b"), by_tenant.call(str.upper, "acme")]

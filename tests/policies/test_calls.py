@@ -46,7 +46,10 @@ async def test_arguments_and_results_pass_untouched(world: World) -> None:
         return args, kwargs
 
     policy = Policy(*FUSED)
-    assert await world.call(policy, target, 1, function=2, self=3, args=4) == ((1,), {"function": 2, "self": 3, "args": 4})
+    assert await world.call(policy, target, 1, function=2, self=3, args=4) == (
+        (1,),
+        {"function": 2, "self": 3, "args": 4},
+    )
 
 
 @pytest.mark.parametrize("layers", [FUSED, THREADED], ids=["fused", "threads"])

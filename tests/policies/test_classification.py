@@ -136,7 +136,9 @@ async def test_cancellation_and_exit_are_never_counted_swallowed_or_retried(
 
 
 @pytest.mark.parametrize("error", EXITS)
-@pytest.mark.parametrize("make", [lambda on: Retry(on=on), lambda on: Fallback(1, on=on), lambda on: CircuitBreaker(on=on)])
+@pytest.mark.parametrize(
+    "make", [lambda on: Retry(on=on), lambda on: Fallback(1, on=on), lambda on: CircuitBreaker(on=on)]
+)
 def test_cancellation_and_exit_cannot_be_named(make: object, error: type[BaseException]) -> None:
     with pytest.raises(ConfigError, match="never caught"):
         make(error)  # type: ignore[operator]

@@ -91,7 +91,9 @@ def test_what_is_unknown_is_left_out() -> None:
     assert str(DeadlineExceeded()) == "deadline exceeded"
 
 
-@pytest.mark.parametrize(("seconds", "header"), [(0, "1"), (0.2, "1"), (1, "1"), (1.2, "2"), (59.0, "59"), (3_600.5, "3601")])
+@pytest.mark.parametrize(
+    ("seconds", "header"), [(0, "1"), (0.2, "1"), (1, "1"), (1.2, "2"), (59.0, "59"), (3_600.5, "3601")]
+)
 def test_retry_after_is_rounded_up_to_whole_seconds(seconds: float, header: str) -> None:
     assert dict(CircuitOpen("open", retry_after=seconds).headers()) == {"Retry-After": header}
 

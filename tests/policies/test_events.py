@@ -10,8 +10,8 @@ import pytest
 
 from seawall import CircuitBreaker, Fallback, Policy, Retry, events
 from seawall.events import BreakerChanged, CallRefused, Event, FellBack, RetryGaveUp, RetryScheduled, TimedOut
-from tests.support.threads import explore
 from tests.policies.worlds import World, fail, heard, in_both_worlds
+from tests.support.threads import explore
 
 REFUSED = CallRefused(policy="stock", layer="Bulkhead", reason="bulkhead_full")
 

@@ -178,7 +178,7 @@ def test_settings_are_checked() -> None:
         Fallback()
     with pytest.raises(ConfigError, match=r"Fallback\(when="):
         Fallback(1, when=True)
-    with pytest.raises(ConfigError, match=r"Fallback\(on\)="):
+    with pytest.raises(ConfigError, match=r"Fallback\(on="):
         Fallback(1, on="OSError")
     with pytest.raises(ConfigError, match="same_args"):
         same_args("value")

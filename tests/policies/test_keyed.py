@@ -7,7 +7,18 @@ import json
 
 import pytest
 
-from seawall import Bulkhead, BulkheadFull, CircuitBreaker, CircuitOpen, ConfigError, Fallback, Policy, Retry, Timeout
+from seawall import (
+    Bulkhead,
+    BulkheadFull,
+    CircuitBreaker,
+    CircuitOpen,
+    ConfigError,
+    Fallback,
+    Per,
+    Policy,
+    Retry,
+    Timeout,
+)
 from seawall.testing import Script, run, slow
 from tests.policies.worlds import World, all_end, fail, in_both_worlds, in_threads
 
@@ -36,8 +47,8 @@ async def test_a_broken_target_does_not_open_the_breaker_of_another(world: World
     await world.error_of(policy, fail(), "shard-1")
     assert isinstance(await world.error_of(policy, str, "shard-1"), CircuitOpen)
     assert await world.call(policy, str, "shard-2") == "shard-2"
-    assert policy[CircuitBreaker].of("shard-1").state == "open"
-    assert policy[CircuitBreaker].of("shard-2").state == "closed"
+    assert policy[Per].of("shard-1").state == "open"
+    assert policy[Per].of("shard-2").state == "closed"
 
 
 def test_each_compartment_has_its_own_queue() -> None:
@@ -48,7 +59,7 @@ def test_each_compartment_has_its_own_queue() -> None:
         assert ends == ["done"] * 6
         assert work.most_running == 3
         assert asyncio.get_running_loop().time() == 2
-        assert not policy[Bulkhead].busy
+        assert not policy[Per].busy
 
     run(main)
 
@@ -153,7 +164,7 @@ def test_a_policy_with_compartments_can_be_shown() -> None:
     policy.call(str, "acme")
     assert json.loads(json.dumps(policy.snapshot()))["layers"][0]["keys"]["acme"]["limit"] == 2
     assert "compartment for each key (1 in use)" in policy.explain()
-    assert policy[Bulkhead].kind == "bulkhead"
+    assert policy["Bulkhead"].kind == "bulkhead"
 
 
 @in_both_worlds

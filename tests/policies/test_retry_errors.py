@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import tracemalloc
 import traceback
+import tracemalloc
 
 import pytest
 

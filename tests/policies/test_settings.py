@@ -12,11 +12,44 @@ import pytest
 from seawall import Bulkhead, CircuitBreaker, ConfigError, Fallback, Hedge, Policy, Retry, RetryBudget, Timeout
 from seawall.units import count_of, duration_ns, flag_of, fraction_ppm, show_seconds
 
-ODD = [math.nan, math.inf, -math.inf, -1, True, False, "3", b"3", Decimal(3), Fraction(1, 2), None, [3], 3 + 0j, object()]
+ODD = [
+    math.nan,
+    math.inf,
+    -math.inf,
+    -1,
+    True,
+    False,
+    "3",
+    b"3",
+    Decimal(3),
+    Fraction(1, 2),
+    None,
+    [3],
+    3 + 0j,
+    object(),
+]
 NO_COUNT = [*ODD, 1.0, 0.5, 10**30, -(10**30), "٣", "1_0", " 3", "3\n", "9" * 5_000]
 NO_DURATION = [
     *(value for value in ODD if value is not None),
-    *(10**30, 1e300, "", "s", "ms", "1", "-1s", "+1s", "1 s", " 1s", "1s ", "1s\n", "1e3s", "1_0s", "1,5s", ".5s", "5.s"),
+    *(
+        10**30,
+        1e300,
+        "",
+        "s",
+        "ms",
+        "1",
+        "-1s",
+        "+1s",
+        "1 s",
+        " 1s",
+        "1s ",
+        "1s\n",
+        "1e3s",
+        "1_0s",
+        "1,5s",
+        ".5s",
+        "5.s",
+    ),
     *("1..5s", "٣s", "３s", "nans", "infs", "1S", "1sec", "1m", "0x10s", "9" * 30 + "s", "1." + "9" * 30 + "s"),
 ]
 NO_SHARE = [*ODD, 1.0000001, 2, 1e300, 10**30, -0.1, "0.5", "50%"]
@@ -135,7 +168,9 @@ def test_names_are_strings(spec: Callable[..., object], value: object) -> None:
         refused(spec, "name", value)
 
 
-@pytest.mark.parametrize("value", [3, "OSError", None, [OSError], (OSError, 3), (OSError, "KeyError"), int, BaseException])
+@pytest.mark.parametrize(
+    "value", [3, "OSError", None, [OSError], (OSError, 3), (OSError, "KeyError"), int, BaseException]
+)
 def test_errors_are_types_or_a_predicate(value: object) -> None:
     for make in (
         lambda: Retry(on=value),
@@ -143,7 +178,7 @@ def test_errors_are_types_or_a_predicate(value: object) -> None:
         lambda: CircuitBreaker(on=value),
         lambda: CircuitBreaker(ignore=value if value is not None else 3),
     ):
-        with pytest.raises(ConfigError, match=r"\((on|ignore)\)="):
+        with pytest.raises(ConfigError, match=r"\((on|ignore)="):
             make()
 
 

@@ -74,7 +74,9 @@ async def test_a_call_that_ends_in_a_queue_is_counted_once(world: World) -> None
 
 
 def test_a_layer_is_found_by_kind_and_by_name() -> None:
-    policy = Policy(Timeout(9, name="total"), Retry(on=OSError), CircuitBreaker(), Timeout(1, name="each"), name="stock")
+    policy = Policy(
+        Timeout(9, name="total"), Retry(on=OSError), CircuitBreaker(), Timeout(1, name="each"), name="stock"
+    )
     assert policy[CircuitBreaker].state == "closed"
     assert policy["each"].time_ns == 10**9
     assert policy[Retry] is policy["Retry"]
@@ -159,15 +161,17 @@ async def test_explain_says_what_an_open_breaker_would_do(world: World) -> None:
     policy = Policy(CircuitBreaker(consecutive=1, open_for=2_000, probes=2), name="stock")
     await world.error_of(policy, fail())
     said = policy.explain()
-    assert said.startswith("stock: The next call would be refused by CircuitBreaker, with an error. The breaker is open")
-    assert "(1 calls failed in a row): it would refuse it for another" in said
+    assert said.startswith(
+        "stock: The next call would be refused by CircuitBreaker, with an error. The breaker is open"
+    )
+    assert "(1 call failed in a row): it would refuse it for another" in said
     assert "e+" not in said
     assert "and answered by the fallback" in Policy(Fallback(1), policy).explain()
     await world.passes(2_300)
     assert "let it through as the first probe" in policy.explain()
     assert "The next call would be made." in policy.explain()
     await world.call(policy, str)
-    assert "half-open (1 calls failed in a row): 2 probes decide" in policy.explain()
+    assert "half-open (1 call failed in a row): 2 probes decide" in policy.explain()
     policy[CircuitBreaker].force_open()
     assert "forced open by hand" in policy.explain()
     assert "would be refused" in policy.explain()

@@ -130,7 +130,7 @@ def test_it_shows_in_explain_and_snapshot(switch: Switch) -> None:
     policy = Policy(Fallback("lesser", when=switch), name="shelf")
     assert "The switch 'recommendations' is off." in policy.explain()
     switch.turn_on(why="peak", by="ops")
-    assert "would be refused by Fallback, and answered by the fallback" in policy.explain()
+    assert "would be refused by the switch 'recommendations', and answered by the fallback" in policy.explain()
     assert "turned on by ops (peak)" in policy.explain()
     shown = json.loads(json.dumps(policy.snapshot()))["layers"][1]
     assert (shown["kind"], shown["switch"], shown["on"], shown["why"]) == ("switch", "recommendations", True, "peak")

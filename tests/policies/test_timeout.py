@@ -71,7 +71,9 @@ async def test_the_deadline_is_gone_after_any_end(world: World) -> None:
 @in_both_worlds
 async def test_per_attempt_inside_retry_and_total_outside(world: World) -> None:
     target = Script(slow(1, OSError))
-    policy = Policy(Timeout("5.5s", name="total"), Retry(on=OSError, attempts=9, delay=1, budget=None), Timeout(2, name="each"))
+    policy = Policy(
+        Timeout("5.5s", name="total"), Retry(on=OSError, attempts=9, delay=1, budget=None), Timeout(2, name="each")
+    )
     await world.error_of(policy, target)
     assert target.times == [0, 2, 4]
     assert (policy["total"].timed_out, policy["each"].timed_out) == (0, 0)

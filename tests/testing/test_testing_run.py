@@ -40,7 +40,7 @@ def test_a_deadlock_names_the_tasks_and_the_lines_where_they_wait() -> None:
 
 def test_a_runaway_is_ended_and_named() -> None:
     async def main() -> None:
-        while True:  # noqa: ASYNC110  # the fault under test
+        while True:  # the fault under test
             await asyncio.sleep(0)
 
     with pytest.raises(TooManySteps, match="main") as caught:

@@ -60,7 +60,9 @@ def counts(guard: BreakerGuard) -> tuple[int, int]:
     return shot["calls"], shot["failed"]
 
 
-@pytest.mark.parametrize("functions", [[well, well], [well, broken], [broken, well, well]], ids=["ok", "both", "first fails"])
+@pytest.mark.parametrize(
+    "functions", [[well, well], [well, broken], [broken, well, well]], ids=["ok", "both", "first fails"]
+)
 def test_each_call_is_in_the_window_once(functions: list[Callable[[], str]]) -> None:
     def build() -> World:
         callers = Callers(Policy(CircuitBreaker(min_calls=1_000)))
@@ -77,7 +79,7 @@ def test_each_call_is_in_the_window_once(functions: list[Callable[[], str]]) -> 
 
 def test_a_reader_and_the_edge_of_a_bucket_lose_no_call() -> None:
     def build() -> World:
-        callers = Callers(Policy(CircuitBreaker(min_calls=1_000, window=3600, buckets=3600)))
+        callers = Callers(Policy(CircuitBreaker(min_calls=1_000, window=1000, buckets=1000)))
 
         def look() -> None:
             for _ in range(2):

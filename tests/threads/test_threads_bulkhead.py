@@ -10,7 +10,7 @@ import pytest
 from seawall import Bulkhead, BulkheadFull, Policy
 from seawall.machines.gate import Gate, Ticket
 from seawall.policies.bulkhead import BulkheadGuard
-from tests.support.threads import Stuck, explore
+from tests.support.threads import explore
 from tests.threads.frames import BULKHEAD, World, expect, traced
 
 SEEDS = 200
@@ -52,9 +52,7 @@ def at_home(guard: BulkheadGuard) -> None:
 def crowd(threads: int, calls: int, **settings: Any) -> Callable[[], World]:
     def build() -> World:
         policy, room = Policy(Bulkhead(**settings), name="crowd"), Room()
-        functions = [
-            room.caller(policy, *range(first * calls, (first + 1) * calls)) for first in range(threads)
-        ]
+        functions = [room.caller(policy, *range(first * calls, (first + 1) * calls)) for first in range(threads)]
 
         def check() -> None:
             expect(room.most <= settings["limit"], f"{room.most} at work, of {settings['limit']}")

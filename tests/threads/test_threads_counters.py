@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 
 import pytest
@@ -149,10 +150,12 @@ def got_keys(got: list[Thing]) -> list[Hashable]:
 
 
 @pytest.mark.parametrize("leaving", [False, True], ids=["come", "come and go"])
-def test_no_sink_is_lost_when_many_come_and_go(leaving: bool) -> None:
+def test_no_sink_is_lost_when_many_come_and_go(leaving: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     before = events.sinks
 
     def build() -> World:
+        # It was made when the module was imported, before the scheduler could put its own in the place.
+        monkeypatch.setattr(events, "_changing", threading.Lock())
         stops: list[Callable[[], None]] = []
 
         def come() -> None:

@@ -31,102 +31,15 @@ After Nygard, "Release It!" (2007); states and window as in resilience4j.
 
 from __future__ import annotations
 
-import itertools
-from enum import Enum
-
+from seawall.machines.breaker_values import PPM, Mode, Permit, Refusal, Rules, State, Transition, Trip
 from seawall.machines.verdict import Ended, Verdict
-from seawall.machines.window import CountWindow, TimeWindow
-from seawall.record import Record
+from seawall.machines.window import TimeWindow
 
 __all__ = ["Breaker", "Mode", "Permit", "Refusal", "Rules", "State", "Transition", "Trip"]
 
-PPM = 1_000_000
 MOST_DOUBLINGS = 3
 SOON_NS = 1_000_000_000
 """When to ask again if nothing tells when: a probe is out and may end at any time."""
-
-
-class State(Enum):
-    """Where a breaker stands by itself."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
-
-
-class Mode(Enum):
-    """What a breaker was told by hand."""
-
-    AUTO = "auto"
-    FORCED_OPEN = "forced_open"
-    DISABLED = "disabled"
-    SHADOW = "shadow"
-
-
-class Rules(Record):
-    """The settings of a breaker, in integers."""
-
-    failure_rate_ppm: int | None = 500_000
-    slow_rate_ppm: int = PPM
-    slow_after_ns: int | None = None
-    consecutive: int | None = None
-    min_calls: int = 10
-    window_ns: int | None = 30_000_000_000
-    """The span of a time window; None for a window over the last `window_calls`."""
-    window_calls: int = 100
-    buckets: int = 10
-    open_for_ns: int = 30_000_000_000
-    probes: int = 5
-    probe_lease_ns: int = 60_000_000_000
-
-    def make_window(self) -> TimeWindow | CountWindow:
-        if self.window_ns is None:
-            return CountWindow(self.window_calls)
-        return TimeWindow(self.window_ns, self.buckets)
-
-
-class Trip(Record):
-    """Why a breaker opened: `bad` of `calls` were failed or slow; `rule` tells which rule was broken."""
-
-    rule: str
-    bad: int
-    calls: int
-    threshold: float
-
-
-class Transition(Record):
-    """One change of state or mode; exactly one for each change."""
-
-    before: str
-    after: str
-    trip: Trip | None = None
-    open_ns: int = 0
-
-
-class Permit:
-    """Leave to make one attempt. Shared by all attempts while it is a `free_pass`."""
-
-    __slots__ = ("lease_until_ns", "slow_mark", "started_ns", "stay", "ticks", "transition")
-
-    def __init__(self, stay: int, started_ns: int) -> None:
-        self.stay = stay
-        self.started_ns = started_ns
-        self.lease_until_ns = 0
-        self.slow_mark: int | None = None
-        self.transition: Transition | None = None
-        self.ticks = itertools.count()
-
-
-class Refusal:
-    """No: `retry_after_ns` until it is worth asking again."""
-
-    __slots__ = ("retry_after_ns", "transition", "trip", "why")
-
-    def __init__(self, retry_after_ns: int, why: str, trip: Trip | None, transition: Transition | None) -> None:
-        self.retry_after_ns = retry_after_ns
-        self.why = why
-        self.trip = trip
-        self.transition = transition
 
 
 UNTRACKED = -1
@@ -289,7 +202,7 @@ class Breaker:
             return self._open(now, rand, retry_after_ns, trip)
         if self._slows >= slow_cutoff:
             # Slow ones that were given back meanwhile count too, so there may be more of them than `probes`.
-            trip = Trip("slow", self._slows, max(self._slows, rules.probes), rules.slow_rate_ppm / PPM)
+            trip = Trip("slow probes", self._slows, max(self._slows, rules.probes), rules.slow_rate_ppm / PPM)
             return self._open(now, rand, retry_after_ns, trip)
         if self._failures + left < self._cutoff and self._slows + may_be_slow < slow_cutoff:
             self._trials = 0
@@ -354,7 +267,9 @@ class Breaker:
             if drawn > self._gathered:
                 window.add_ok(drawn - self._gathered)
             self._gathered = drawn + 1
-            window.roll(now)
+            if now >= self.edge_ns:
+                window.roll(now)
+                self._refresh()
         return now
 
     def _refresh(self) -> None:
@@ -384,6 +299,11 @@ class Breaker:
         """The state as people read it: a mode that overrides it, else the state."""
         return self.state.value if self.mode in (Mode.AUTO, Mode.SHADOW) else self.mode.value
 
+    @property
+    def _name(self) -> str:
+        """The mode if a hand set one, else the state: what an operator's change goes from and to."""
+        return self.state.value if self.mode is Mode.AUTO else self.mode.value
+
     def refresh(self, now_ns: int) -> int:
         """Bring the counts up to date for a reader; returns the instant they speak of."""
         now = self._begin(now_ns)
@@ -397,7 +317,7 @@ class Breaker:
         self._begin(now_ns)
         if mode is self.mode:
             return None
-        before, followed = self.label, (Mode.AUTO, Mode.SHADOW)
+        before, followed = self._name, (Mode.AUTO, Mode.SHADOW)
         keeps_its_past = self.mode in followed and mode in followed
         self.mode = mode
         if keeps_its_past:
@@ -405,14 +325,14 @@ class Breaker:
         else:
             self._trials = 0
             self._enter(State.CLOSED)
-        return Transition(before, self.label)
+        return Transition(before, self._name)
 
     def reset(self, now_ns: int) -> Transition | None:
         """Forget everything: CLOSED, AUTO, an empty window."""
         self._begin(now_ns)
-        before, mode = self.label, self.mode
+        before = self._name
         self.mode = Mode.AUTO
         self._trials = 0
         self.trip = None
         self._enter(State.CLOSED)
-        return Transition(before, self.label) if before != self.label or mode is not Mode.AUTO else None
+        return Transition(before, self._name) if before != self._name else None

@@ -11,7 +11,7 @@ from seawall.policies.layer import Fast
 from seawall.policies.registry import Registry, registry
 from seawall.policies.spec import Spec
 from seawall.runtime import clock, forks
-from seawall.units import Duration, count_of, duration_ns, fraction_ppm
+from seawall.units import Duration, count_of, duration_ns, fraction_ppm, given
 
 __all__ = ["BudgetMeter", "RetryBudget", "check_budget", "meter_for"]
 
@@ -111,7 +111,7 @@ class BudgetMeter:
 def check_budget(budget: RetryBudget | str | None, field: str) -> None:
     """Raise `ConfigError` if this is none of what a layer takes for a budget."""
     if budget is not None and not isinstance(budget, (RetryBudget, str)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigError(f"{field}={budget!r}: expected a RetryBudget, the name of one, or None for no budget")
+        raise ConfigError(f"{given(field, budget)}: expected a RetryBudget, the name of one, or None for no budget")
 
 
 def meter_for(

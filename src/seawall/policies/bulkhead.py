@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+from seawall import events
 from seawall.context import CURRENT
 from seawall.errors import BulkheadFull, ConfigError, DeadlineExceeded
 from seawall.machines.gate import Gate, GatePermit, Ticket
@@ -165,9 +166,9 @@ class BulkheadGuard(Live):
             gate = self._gate
             used, limit, waiting = gate.in_use, gate.limit, len(gate.waiting)
         self.emit_refused(BulkheadFull.reason)
-        queued = f", {waiting} waiting" if gate.queue else ""
+        state = waited or (f", {waiting} waiting" if gate.queue else "")
         return BulkheadFull(
-            f"bulkhead full ({used} of {limit} permits in use{queued}{waited})",
+            f"bulkhead full ({used} of {limit} permits in use{state})",
             policy=self.policy,
             measured=used,
             threshold=limit,
@@ -217,10 +218,11 @@ class BulkheadGuard(Live):
         if permit is not None:
             return permit
         if due is not None and clock.now_ns() >= due:
-            raise DeadlineExceeded(
-                "the deadline of the caller passed in the queue of the bulkhead", policy=self.policy, inherited=True
-            )
-        raise self._refusal(f" after waiting {show_seconds(self._max_wait_ns or 0)}")
+            if events.sinks:
+                events.emit(events.TimedOut(policy=self.policy, layer=self.name, timeout=0, inherited=True))
+            detail = "the deadline of the caller passed in the queue of the bulkhead"
+            raise DeadlineExceeded(detail, policy=self.policy, inherited=True)
+        raise self._refusal(f" after a wait of {show_seconds(self._max_wait_ns or 0)}")
 
     def _patience(self, due: int | None) -> int | None:
         if due is None:

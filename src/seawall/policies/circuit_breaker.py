@@ -11,12 +11,13 @@ from seawall.context import CURRENT
 from seawall.errors import CircuitOpen, ConfigError
 from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, Transition, Trip
 from seawall.machines.verdict import Ended, Verdict
+from seawall.policies.breaker_words import because, explain, measured
 from seawall.policies.classify import Errors, Matcher, matcher, retry_after_of, verdict_of
 from seawall.policies.keyed import MOST_KEYS, Per
 from seawall.policies.layer import Call, Fast, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import chance, clock, forks
-from seawall.units import Duration, count_of, duration_ns, fraction_ppm, show_seconds
+from seawall.units import Duration, count_of, duration_ns, fraction_ppm
 
 __all__ = ["BreakerGuard", "CircuitBreaker"]
 
@@ -145,6 +146,7 @@ class CircuitBreaker(Spec):
         if self.failure_rate is None and self.slow_after is None and self.consecutive is None:
             raise ConfigError("CircuitBreaker(failure_rate=None) needs slow_after or consecutive: else it never opens")
         by_time = self.window_calls is None
+        calls = 100 if self.window_calls is None else self.window_calls
         window_ns = duration_ns(self.window, at("window"), zero=False)
         buckets = count_of(self.buckets, at("buckets"), most=1_000)
         if by_time and window_ns < buckets:
@@ -158,7 +160,7 @@ class CircuitBreaker(Spec):
             consecutive=None if self.consecutive is None else count_of(self.consecutive, at("consecutive")),
             min_calls=count_of(self.min_calls, at("min_calls")),
             window_ns=window_ns if by_time else None,
-            window_calls=count_of(100 if self.window_calls is None else self.window_calls, at("window_calls"), most=1_000_000),
+            window_calls=count_of(calls, at("window_calls"), most=1_000_000),
             buckets=buckets,
             open_for_ns=duration_ns(self.open_for, at("open_for"), zero=False),
             probes=count_of(self.probes, at("probes"), most=10_000),
@@ -248,11 +250,11 @@ class BreakerGuard(Live):
         self.emit_refused(CircuitOpen.reason)
         trip = answer.trip
         if self._told is None or self._told[0] is not trip or self._told[1] != answer.why:
-            self._told = trip, answer.why, f"breaker {answer.why}{_because(trip, self._rules)}"
+            self._told = trip, answer.why, f"breaker {answer.why}{because(trip, self._rules)}"
         raise CircuitOpen(
             self._told[2],
             policy=self.policy,
-            measured=trip.bad / trip.calls if trip else 0,
+            measured=measured(trip),
             threshold=trip.threshold if trip else 0,
             retry_after=answer.retry_after_ns / 1e9,
         )
@@ -286,7 +288,7 @@ class BreakerGuard(Live):
         if by_hand:
             why = "by hand"
         elif change.trip is not None:
-            why = _because(change.trip, self._rules).strip(" ()")
+            why = because(change.trip, self._rules).strip(" ()")
         else:
             why = "the pause is over" if change.after == "half_open" else "the probes succeeded"
         retry_after = change.open_ns / 1e9 if change.open_ns else None
@@ -342,6 +344,10 @@ class BreakerGuard(Live):
         return self._machine.label != "closed"
 
     @property
+    def judges_results(self) -> bool:
+        return self._ok is not None
+
+    @property
     def refuses(self) -> bool:
         now = self.snapshot()
         return now["mode"] != "shadow" and (now["state"] == "forced_open" or bool(now["retry_after"]))
@@ -363,50 +369,10 @@ class BreakerGuard(Live):
             }
 
     def explain(self) -> str:
-        now = self.snapshot()
-        rules, state = self._rules, now["state"]
-        trip = _because(self._machine.trip, rules)
-        if state == "open":
-            left = now["retry_after"]
-            next_step = f"refuse it for another {show_seconds(round(left * 1e9))}" if left else "let it through as the first probe"
-            return f"The breaker is open{trip}: it would {next_step}."
-        if state == "half_open":
-            return (
-                f"The breaker is half-open{trip}: {rules.probes} probes decide, and it refuses what goes beyond them."
-            )
-        if state == "forced_open":
-            return "The breaker was forced open by hand: it would refuse the call."
-        if state == "disabled":
-            return "The breaker is disabled by hand: it would let the call through and not count it."
-        limits: list[str] = []
-        if rules.failure_rate_ppm is not None:
-            limits.append(f"{rules.failure_rate_ppm / 10_000:g} % of at least {rules.min_calls} fail")
-        if rules.slow_after_ns is not None:
-            limits.append(f"{rules.slow_rate_ppm / 10_000:g} % take over {show_seconds(rules.slow_after_ns)}")
-        if rules.consecutive is not None:
-            limits.append(f"{rules.consecutive} fail in a row")
-        seen = f"{now['failed']} of {now['calls']} calls failed {_span(rules)}"
-        return f"The breaker is closed ({seen}): it would let the call through, and opens when {' or '.join(limits)}."
+        return explain(self.snapshot(), self._machine.trip, self._rules)
 
     def renew_after_fork(self) -> None:
         if self._lock.locked():
             # Some thread was in the middle of a change that nobody will ever finish.
             self._machine.reset(clock.now_ns())
         self._lock = threading.Lock()
-
-
-def _span(rules: Rules) -> str:
-    return (
-        f"in {show_seconds(rules.window_ns)}" if rules.window_ns is not None else f"among the last {rules.window_calls}"
-    )
-
-
-def _because(trip: Trip | None, rules: Rules) -> str:
-    if trip is None:
-        return ""
-    if trip.rule == "consecutive":
-        return f" ({trip.bad} calls failed in a row)"
-    if trip.rule == "probes":
-        return f" ({trip.bad} of {trip.calls} probes failed)"
-    how = "failed" if trip.rule == "failed" else f"took over {show_seconds(rules.slow_after_ns or 0)}"
-    return f" ({trip.bad} of {trip.calls} calls {how} {_span(rules)})"

@@ -7,7 +7,7 @@ from typing import cast
 
 from seawall.errors import ConfigError, DeadlineExceeded, Rejected
 from seawall.machines.verdict import Verdict
-from seawall.units import LONGEST, SECOND
+from seawall.units import LONGEST, SECOND, given
 
 __all__ = ["Errors", "Matcher", "matcher", "retry_after_of", "verdict_of"]
 
@@ -26,12 +26,11 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
     subclasses; but programming errors, and with `refusals=False` Seawall's own refusals, only when they are named
     themselves. A predicate decides alone. Raises `ConfigError` for anything else.
     """
+    shown = given(field, cast("object", on))
     if isinstance(on, (type, tuple)):
         types = cast("tuple[type[Exception], ...]", on if isinstance(on, tuple) else (on,))
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in types):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(
-                f"{field}={on!r}: expected subclasses of Exception (cancellation and exit are never caught)"
-            )
+            raise ConfigError(f"{shown}: expected subclasses of Exception (cancellation and exit are never caught)")
         special = PROGRAMMING if refusals else (*PROGRAMMING, Rejected)
         named = tuple(kind for kind in types if issubclass(kind, special))
 
@@ -42,7 +41,7 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
 
         return by_type
     if not callable(on):
-        raise ConfigError(f"{field}={on!r}: expected exception types or a predicate")
+        raise ConfigError(f"{shown}: expected exception types or a predicate")
     predicate = on
 
     def by_predicate(error: BaseException) -> bool:

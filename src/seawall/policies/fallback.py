@@ -83,6 +83,10 @@ class Fallback(Spec):
             raise ConfigError(
                 "Fallback(): expected at least one answer: a value, a function of the error, or same_args(function)"
             )
+        for answer in answers:
+            if isinstance(answer, (type, BaseException)):
+                hint = "a class would be called with the error, an exception returned instead of raised"
+                raise ConfigError(f"Fallback({answer!r}): {hint}; say what you mean by a function of the error")
         matcher(on, "Fallback(on)", refusals=True)
         if when is not None and not isinstance(when, Switch):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
             raise ConfigError(f"Fallback(when={when!r}): expected a Switch")

@@ -131,8 +131,8 @@ class Keyed(Live):
     def _make(self, key: Hashable) -> _Cell:
         return _Cell(self._bind(self._site.replace(policy=f"{self.policy}[{key}]")))
 
-    def of(self, key: Hashable) -> Live:
-        """The live layer of one key, for operators: `policy[Bulkhead].of("acme").resize(5)`."""
+    def of(self, key: Hashable) -> Any:
+        """The live layer of one key, for operators: `policy[Per].of("acme").resize(5)`."""
         return self.layers.get(key).live
 
     def lane(self, *, is_async: bool) -> Lane:

@@ -141,6 +141,11 @@ class Live:
         """Raise `ConfigError` if the layer cannot work in this kind of call."""
 
     @property
+    def judges_results(self) -> bool:
+        """Whether it looks at what the function returns, which a block does not do."""
+        return False
+
+    @property
     def refuses(self) -> bool:
         """Whether the next call would be refused here, as things stand."""
         return False

@@ -174,6 +174,10 @@ class RetryDriver(Live):
 
         return Lane(enter, leave)
 
+    @property
+    def judges_results(self) -> bool:
+        return self._until is not None
+
     async def failed(self, call: Call, token: int | None, error: BaseException, again: Again) -> Ending:
         if self._budget is not None:
             self._budget.count_call(None, clock.now_ns(), None)
@@ -248,7 +252,9 @@ class RetryDriver(Live):
     def _pause(self, retry: int) -> int:
         if self._delay is None:
             return self._backoff.pause_ns(retry, chance.random())
-        return duration_ns(self._delay(retry) if callable(self._delay) else self._delay, "Retry(delay)")
+        if callable(self._delay):
+            return duration_ns(self._delay(retry), f"what Retry(delay) gave for retry {retry}")
+        return duration_ns(self._delay, "Retry(delay)")
 
     def _give_up(self, attempts: int, reason: str, note: str, error: BaseException) -> None:
         self.gave_up += 1

@@ -70,9 +70,9 @@ class Switch:
     @property
     def is_on(self) -> bool:
         """Whether it is on now; an expired one turns itself off when it is asked."""
+        until = self._until_ns  # before `lit`: it is cleared after it, so None here means that there is no end
         if not self.lit:
             return False
-        until = self._until_ns
         if until is not None and clock.now_ns() >= until:
             self._turn(False, "itself", "expired", None, expiring=until)
             return self.lit
@@ -113,6 +113,7 @@ class SwitchGuard(Live):
     def __init__(self, site: Site, spec: Spec, switch: Switch) -> None:
         super().__init__(site, spec)
         self.switch = switch
+        self.name = f"the switch {switch.name!r}"
 
     def lane(self, *, is_async: bool) -> Lane:
         fast = Fast(enter=("if $switch.lit:", "    $enter()"), names={"switch": self.switch, "enter": self._enter})

@@ -81,6 +81,8 @@ class TimeoutDriver(Live):
         self.time_ns = None if spec.time is None else duration_ns(spec.time, "time")
         self._deadlines: Deadlines | None = None
         self.timed_out = 0
+        self.late = 0
+        """Results of synchronous calls that came after the time was over."""
 
     def lane(self, *, is_async: bool) -> Lane:
         if self.shadow:
@@ -109,6 +111,8 @@ class TimeoutDriver(Live):
 
     def _leave(self, watch: Watch, now_ns: int, result: object) -> None:
         restore(watch.reset)
+        if watch.own and now_ns >= (watch.deadline_ns or 0):
+            self.late += 1
 
     async def failed(self, call: Call, token: Any, error: BaseException, again: Again) -> Ending:
         if self.shadow:
@@ -147,7 +151,11 @@ class TimeoutDriver(Live):
                 )
 
     def snapshot(self) -> dict[str, Any]:
-        return {"timeout": None if self.time_ns is None else self.time_ns / 1e9, "timed_out": self.timed_out}
+        return {
+            "timeout": None if self.time_ns is None else self.time_ns / 1e9,
+            "timed_out": self.timed_out,
+            "late": self.late,
+        }
 
     def explain(self) -> str:
         if self.time_ns is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
@@ -11,7 +11,7 @@ from seawall.errors import ConfigError
 from seawall.policies.bulkhead import Bulkhead, BulkheadGuard
 from seawall.policies.circuit_breaker import BreakerGuard, CircuitBreaker
 from seawall.policies.functions import is_coroutine_function, is_generator_function
-from seawall.policies.keyed import MOST_KEYS, KeyedMap, Per
+from seawall.policies.keyed import MOST_KEYS, Keyed, KeyedMap, Per
 from seawall.policies.layer import Live, Site
 from seawall.policies.spec import Spec
 from seawall.policy.block import Attempts, Guard
@@ -92,9 +92,13 @@ class Policy:
         bound: list[Live] = [self._meter]
         for layer in layers:
             if isinstance(layer, Policy):
+                if shadow and not layer.shadow:
+                    raise ConfigError(
+                        f"{self.name}: shadow=True around {layer.name}, which is not in shadow and would act"
+                    )
                 bound.extend(layer.layers)
             elif isinstance(layer, Spec):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-                bound.extend(layer.bind(site))
+                bound.extend(_named_apart(layer.bind(site), bound))
             else:
                 raise ConfigError(f"Policy({layer!r}): expected layers such as Retry(...), or another Policy")
         self.layers: tuple[Live, ...] = tuple(bound)
@@ -182,6 +186,10 @@ class Policy:
         """
         return self._by_key.get(key)
 
+    def keys(self) -> list[Hashable]:
+        """The keys for which `for_key` keeps a policy now, the one unused for longest first."""
+        return [key for key, _ in self._by_key.items()]
+
     def _make_for(self, key: Hashable) -> Policy:
         return Policy(*self.specs, name=f"{self.name}[{str(key)[:64]}]", shadow=self.shadow, max_keys=1)
 
@@ -195,10 +203,13 @@ class Policy:
     @overload
     def __getitem__(self, which: type[Bulkhead]) -> BulkheadGuard: ...
     @overload
+    def __getitem__(self, which: type[Per]) -> Keyed: ...
+    @overload
     def __getitem__(self, which: type[Spec] | str) -> Any: ...
     def __getitem__(self, which: type[Spec] | str) -> Any:
         """The live layer of a kind, or of a name, to be worked by hand: `policy[CircuitBreaker].force_open()`.
 
+        A layer made by `.per(key)` is `policy[Per]`, and that of one key `policy[Per].of(key)`.
         Raises `KeyError` if there is none, or if there are several and it takes the name to tell which.
         """
         found = [layer for layer in self.layers if layer.by_hand and _is(layer, which)]
@@ -226,7 +237,7 @@ class Policy:
         return explain(self)
 
     def lint(self, *, calls_per_second: float | None = None) -> list[Finding]:
-        """What is odd about this policy, worst first; empty if nothing is. See `seawall.policy.lint` for the rules.
+        """What is odd about this policy; empty if nothing is. See `seawall.policy.lint` for the rules.
 
         `calls_per_second` is the traffic you expect; it lets the rules tell whether a breaker can ever see enough
         calls.
@@ -244,6 +255,8 @@ class Policy:
                 doing = "repeat the block" if layer.repeats else "answer in place of the block"
                 reason = f"cannot be used with {layer.name}, which would have to {doing}"
                 raise TypeError(f"{self.name}: {what} {reason}; give it a function")
+            if layer.judges_results:
+                raise TypeError(f"{self.name}: {what} has no result for {layer.name} to judge; give it a function")
             if isinstance(layer.spec, Per):
                 raise TypeError(
                     f"{self.name}: {what} has no arguments to take the key of {layer.name} from; use for_key()"
@@ -252,6 +265,17 @@ class Policy:
             raise TypeError(
                 f"{self.name}: {what} cannot move a block to a thread of Bulkhead(threads=True); give it a function"
             )
+
+
+def _named_apart(layers: Sequence[Live], others: Sequence[Live]) -> Sequence[Live]:
+    """Give a layer whose name is taken a number, so that `policy[name]`, errors and events can tell them apart."""
+    taken = {other.name for other in others}
+    for layer in layers:
+        name, number = layer.name, 2
+        while layer.name in taken:
+            layer.name = f"{name}-{number}"
+            number += 1
+    return layers
 
 
 def _refuse_undecoratable(function: object) -> None:
@@ -271,5 +295,4 @@ def _refuse_undecoratable(function: object) -> None:
 def _is(layer: Live, which: type[Spec] | str) -> bool:
     if isinstance(which, str):
         return layer.name == which
-    spec = layer.spec.layer if isinstance(layer.spec, Per) else layer.spec
-    return isinstance(spec, which)
+    return isinstance(layer.spec, which)

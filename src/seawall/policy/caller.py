@@ -116,6 +116,9 @@ class Caller:
         kwargs: dict[str, Any],
     ) -> Coroutine[Any, Any, Ending]:
         call = self._begin(function, args, kwargs, is_async=is_async)
+        if is_async and depth == len(self._layers) and isinstance(error, TypeError) and "'await'" in str(error):
+            hint = "if the function is a blocking one: use call(), or Bulkhead(threads=True)"
+            error.add_note(f"seawall: {self._name} awaits what the function returns; {hint}")
         call.attempts = int(depth == len(self._layers) or isinstance(error, Unwanted))
         return self._chains[is_async].unwind(call, 0, depth, tokens, None, error, {})
 

@@ -47,7 +47,7 @@ class Finding(NamedTuple):
 
 
 def lint(policy: Policy, *, calls_per_second: float | None = None) -> list[Finding]:
-    """All findings for a policy, in the order of the rules above."""
+    """All findings for a policy: first those on the order of layers, then on times, then on load."""
     specs = [_inner(layer.spec) for layer in policy.layers if layer.by_hand]
     return [*_order(specs), *_times(specs), *_load(specs, calls_per_second)]
 

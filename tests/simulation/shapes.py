@@ -45,7 +45,7 @@ def draw(random: Random, name: str, shared: Policy | None, *, is_async: bool = T
         layers.append(Timeout(total, name="total"))
     driver, budget = _driver(random, is_async)
     layers += driver
-    layers += [shared] if shared is not None and random.random() < 0.5 else _guards(random)
+    layers += [shared] if shared is not None and random.random() < 0.5 else _guards(random, is_async)
     attempt = random.choice((None, 0.25, 1))
     if attempt is not None:
         layers.append(Timeout(attempt, name="attempt"))
@@ -54,9 +54,9 @@ def draw(random: Random, name: str, shared: Policy | None, *, is_async: bool = T
     return Shape(policy, patience, random.random() < 0.2, switch, budget, _blocks(policy))
 
 
-def guards(random: Random, name: str) -> Policy:
+def guards(random: Random, name: str, *, is_async: bool = True) -> Policy:
     """A policy of guards only, to be shared."""
-    return Policy(_breaker(random), _bulkhead(random), name=name)
+    return Policy(_breaker(random), _bulkhead(random, is_async), name=name)
 
 
 def _answer(random: Random, is_async: bool) -> Any:
@@ -90,13 +90,13 @@ def _driver(random: Random, is_async: bool) -> tuple[list[Layer], RetryBudget | 
     return [retry], budget
 
 
-def _guards(random: Random) -> list[Layer]:
+def _guards(random: Random, is_async: bool) -> list[Layer]:
     layers: list[Layer] = []
     if random.random() < 0.7:
         breaker = _breaker(random)
         layers.append(breaker.per(_by_number, most=2) if random.random() < 0.2 else breaker)
     if random.random() < 0.7:
-        bulkhead = _bulkhead(random)
+        bulkhead = _bulkhead(random, is_async)
         layers.append(bulkhead.per(_by_number, most=2) if random.random() < 0.2 else bulkhead)
         if random.random() < 0.2:
             layers.insert(0, Bulkhead(6, queue=6, max_wait=1, name="wide"))
@@ -119,9 +119,11 @@ def _breaker(random: Random) -> CircuitBreaker:
     )
 
 
-def _bulkhead(random: Random) -> Bulkhead:
+def _bulkhead(random: Random, is_async: bool) -> Bulkhead:
+    # One thread that calls within a call would wait for its own permit for ever.
+    patience = (0.05, 0.5, None if is_async else 1)
     queue = random.choice((0, 1, 4))
-    return Bulkhead(random.choice((1, 2, 5)), queue=queue, max_wait=random.choice((0.05, 0.5, None)) if queue else 0)
+    return Bulkhead(random.choice((1, 2, 5)), queue=queue, max_wait=random.choice(patience) if queue else 0)
 
 
 def _by_number(_endpoint: object, number: int) -> int:

@@ -37,7 +37,7 @@ class _Thread:
         self.options = options
         self.clock = clock
         self.random = random = Random(f"sync world {options.seed}")
-        shared = guards(random, "shared")
+        shared = guards(random, "shared", is_async=False)
         self.shapes = [draw(random, f"policy {i}", shared, is_async=False) for i in range(options.policies)]
         self.policies = [shared, *(shape.policy for shape in self.shapes)]
         self.calls: list[str] = []

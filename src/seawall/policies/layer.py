@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from seawall import events
+from seawall.errors import UnwantedResult
 from seawall.record import Record
 
 if TYPE_CHECKING:
@@ -83,12 +84,8 @@ class MustWait(Exception):  # a signal from `enter`, never seen by users
     """Raised by `enter` of a guard that would rather wait than refuse."""
 
 
-class Unwanted(Exception):  # a signal of `leave`, never seen by users
+class Unwanted(UnwantedResult):
     """Raised on the way out by a driver that does not accept the result."""
-
-    def __init__(self, result: Any) -> None:
-        super().__init__()
-        self.result = result
 
 
 class Live:

@@ -94,7 +94,7 @@ class Policy:
             if isinstance(layer, Policy):
                 if shadow and not layer.shadow:
                     raise ConfigError(
-                        f"{self.name}: shadow=True around {layer.name}, which is not in shadow and would act"
+                        f"{self.name}: shadow=True, but {layer.name} in it is not in shadow and would act"
                     )
                 bound.extend(layer.layers)
             elif isinstance(layer, Spec):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker

@@ -183,6 +183,24 @@ def test_a_few_failures_among_many_successes_keep_the_fast_lane_open() -> None:
     assert caller.machine.free_pass is None
     caller.take([OK])
     assert caller.machine.free_pass is not None
+    caller.take([FAIL, FAIL, FAIL, OK])
+    assert caller.machine.free_pass is not None, "four of ten are less than half, however few the calls are now"
+    caller.take([FAIL, OK])
+    assert caller.machine.free_pass is None, "the tenth call, though a success, will open it"
+
+
+def test_a_clock_that_goes_back_does_not_open_the_fast_lane_of_an_earlier_bucket() -> None:
+    """The window has gone on; whoever comes with an earlier time is judged by what it holds now."""
+    caller = Caller(Rules(failure_rate_ppm=500_000, min_calls=2, window_ns=100, buckets=2), fast=True)
+    caller.take([OK] * 5)
+    caller.take(60)
+    caller.take([FAIL, FAIL, OK])
+    caller.take(50)
+    caller.take([IGNORE])
+    assert caller.machine.label == "closed"
+    caller.take(-40)
+    caller.take([OK])
+    assert caller.machine.label == "open"
 
 
 def test_the_fast_lane_loses_no_call_when_the_clock_goes_back() -> None:

@@ -214,6 +214,15 @@ def test_an_hour_forward_empties_the_window_and_an_hour_back_changes_nothing() -
     assert machine.window.calls == 1
 
 
+def test_an_outcome_leaves_at_the_very_edge_of_its_bucket() -> None:
+    """A reader sees it one nanosecond before, and no more at the edge."""
+    machine = Breaker(Rules())
+    attempt(machine, FAIL, 0)
+    for now, calls in ((30 * SECOND - 1, 1), (30 * SECOND, 0)):
+        machine.refresh(now)
+        assert machine.window.calls == calls
+
+
 def test_without_a_failure_rate_half_of_the_probes_decide() -> None:
     """A breaker by failures in a row alone still needs a share for its probes: 3 of 5."""
     machine, now = opened(failure_rate_ppm=None)

@@ -194,3 +194,24 @@ def test_after_a_fork_all_permits_are_free_and_old_ones_do_not_count() -> None:
         assert gate.release(permit) == []
     assert len(gate.free) == 1
     assert tickets[0].granted is None
+
+
+def test_what_the_fast_lane_gave_back_beside_a_waiting_one_is_not_for_newcomers() -> None:
+    """It saw nobody waiting, then gave back; until it looks again the permit is free, and still goes to the line."""
+    gate, permits, (first,) = filled(1, 1)
+    gate.free.append(permits[0])
+    assert gate.take() is None
+    assert gate.pass_on() == [first]
+
+
+def test_nobody_is_granted_without_the_one_who_must_wake_him_being_told() -> None:
+    """Who gets in line behind another does not quietly grant the other what the fast lane has just given back."""
+    gate = Gate(1, 2)
+    permit = gate.take()
+    first = gate.join()
+    assert permit is not None and first is not None
+    gate.free.append(permit)
+    second = gate.join()
+    assert second is not None
+    assert first.granted is None
+    assert gate.pass_on() == [first]

@@ -33,6 +33,17 @@ def test_a_quantile_is_at_most_an_eighth_above_the_true_one_and_never_below(dura
     assert (told - true) * 8 < true if true >= 16 else told == true
 
 
+def test_each_duration_by_itself_is_told_within_its_bound() -> None:
+    """All small ones, and both sides of every bucket's edge up to an hour."""
+    edges = [(8 + eighth) << shift for shift in range(40) for eighth in range(8)]
+    for duration in {*range(2_000), *edges, *(edge - 1 for edge in edges)}:
+        machine = Latency(enough=1)
+        machine.record(duration)
+        told = machine.quantile(500_000)
+        assert told is not None
+        assert duration <= told <= duration + (duration // 8 if duration >= 16 else 0)
+
+
 @LONG
 @given(st.integers(1, 6), st.lists(st.integers(0, 10**6), max_size=40), PPM)
 def test_it_speaks_of_the_last_one_to_two_halves(half: int, durations: list[int], ppm: int) -> None:

@@ -122,8 +122,8 @@ def _breaker(random: Random) -> CircuitBreaker:
 def _bulkhead(random: Random, is_async: bool) -> Bulkhead:
     # One thread that calls within a call would wait for its own permit for ever.
     patience = (0.05, 0.5, None if is_async else 1)
-    queue = random.choice((0, 1, 4))
-    return Bulkhead(random.choice((1, 2, 5)), queue=queue, max_wait=random.choice(patience) if queue else 0)
+    queue = random.choice((0, 2, 4, 6))
+    return Bulkhead(random.choice((1, 1, 2, 5)), queue=queue, max_wait=random.choice(patience) if queue else 0)
 
 
 def _by_number(_endpoint: object, number: int) -> int:

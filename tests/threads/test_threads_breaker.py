@@ -1,4 +1,4 @@
-"""Under every order of threads a breaker counts each call once, changes state once, and lets in its probes and no more."""
+"""Under every order of threads a breaker counts each call once, changes once, and lets in its probes and no more."""
 
 from __future__ import annotations
 

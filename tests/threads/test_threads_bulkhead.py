@@ -1,4 +1,4 @@
-"""Under every order of threads a bulkhead admits no more than its limit, wakes whoever it should, and keeps its permits."""
+"""Under every order of threads a bulkhead keeps to its limit, wakes whoever it should, and keeps its permits."""
 
 from __future__ import annotations
 
@@ -110,20 +110,15 @@ class NotedGate(Gate):
         self.granted: list[Ticket] = []
 
     def join(self) -> Ticket | None:
-        waited = list(self.waiting)
         ticket = super().join()
         if ticket is not None:
             self.came.append(ticket)
-            self.note(waited)
         return ticket
 
     def pass_on(self) -> list[Ticket]:
         granted = super().pass_on()
         self.granted += granted
         return granted
-
-    def note(self, waited: list[Ticket]) -> None:
-        """For the tickets granted within `join`, whose list nobody sees."""
 
 
 def test_whoever_waits_is_served_in_the_order_of_coming() -> None:

@@ -38,8 +38,7 @@ def test_a_meter_counts_each_call_once_while_it_is_read() -> None:
                 policy.run(int, "x")
 
         def look() -> None:
-            for _ in range(3):
-                seen.append(policy.snapshot()["calls"])
+            seen.extend(policy.snapshot()["calls"] for _ in range(3))
 
         def check() -> None:
             shot = policy.snapshot()
@@ -66,8 +65,7 @@ def test_a_budget_counts_each_call_once_and_never_grants_too_much() -> None:
                 policy.call(str)
 
         def asks() -> None:
-            for _ in range(4):
-                granted.append(meter_of_budget.take())
+            granted.extend(meter_of_budget.take() for _ in range(4))
 
         def check() -> None:
             shot = meter_of_budget.snapshot()
@@ -149,6 +147,9 @@ def got_keys(got: list[Thing]) -> list[Hashable]:
     return [thing.key for thing in got]
 
 
+def ignore(event: object) -> None: ...
+
+
 @pytest.mark.parametrize("leaving", [False, True], ids=["come", "come and go"])
 def test_no_sink_is_lost_when_many_come_and_go(leaving: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     before = events.sinks
@@ -159,7 +160,7 @@ def test_no_sink_is_lost_when_many_come_and_go(leaving: bool, monkeypatch: pytes
         stops: list[Callable[[], None]] = []
 
         def come() -> None:
-            stop = events.subscribe(lambda event: None)
+            stop = events.subscribe(ignore)
             if leaving:
                 stop()
             else:

@@ -87,6 +87,7 @@ async def _scenario(case: Case, form: Form, victim: Victim) -> None:
             _nothing_is_miscounted(policy, before, script, timeouts, case.holders)
         for layer in live_layers(policy):
             if isinstance(layer, BreakerGuard) and layer.state == "half_open":
+                assert layer._machine._done == script.answered + script.failed, "a cancelled probe counts as an outcome"
                 await _all_probes_are_admitted(layer, policy)
     finally:
         stop()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from seawall import Bulkhead, CircuitBreaker, DeadlineExceeded, Fallback, Policy, Retry, Timeout
+from seawall import Bulkhead, CircuitBreaker, ConfigError, DeadlineExceeded, Fallback, Policy, Retry, Timeout
 from seawall.policies.bulkhead import BulkheadGuard
 from seawall.runtime.jobs import Job
 from seawall.testing import Victim, cancel_everywhere
@@ -110,3 +110,8 @@ def test_with_real_threads_the_permit_comes_home_when_the_function_ends() -> Non
 
     asyncio.run(main())
     everything_is_home(policy)
+
+
+def test_threads_by_key_are_refused_where_they_would_do_nothing() -> None:
+    with pytest.raises(ConfigError, match="for_key"):
+        Bulkhead(1, threads=True).per(lambda key: key)

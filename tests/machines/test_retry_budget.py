@@ -116,6 +116,26 @@ def test_before_its_first_step_the_fast_lane_is_closed() -> None:
     assert machine.edge_ns == SECOND
 
 
+def test_a_clock_that_goes_back_stands_still() -> None:
+    """What comes after the jump back counts as of now: it stays for a whole window, and nothing leaves before."""
+    machine = RetryBudget(200_000, 0)
+    machine.add_call(HOUR)
+    machine.add_call(HOUR - 9 * SECOND)
+    machine.add_call(0)
+    for later, calls in ((0, 3), (9, 3), (10, 0)):
+        machine.roll(HOUR + later * SECOND)
+        assert machine.calls == calls
+
+
+def test_a_window_that_its_buckets_do_not_divide_is_rounded_up() -> None:
+    """7 ns in two buckets are buckets of 4: a call is held for 4 ns at least, and for 8 at most."""
+    machine = RetryBudget(200_000, 0, window_ns=7, buckets=2)
+    machine.add_call(0)
+    for now, calls in ((3, 1), (7, 1), (8, 0)):
+        machine.roll(now)
+        assert machine.calls == calls
+
+
 def test_the_defaults_of_retry() -> None:
     """A fifth of the calls of 10 s and 3 a second: 30 in quiet times, 50 with a hundred calls."""
     machine = RetryBudget(200_000, 3)

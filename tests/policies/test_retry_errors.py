@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
 import tracemalloc
 
@@ -80,8 +81,10 @@ async def test_a_hundred_thousand_attempts_do_not_grow(world: World) -> None:
         calls += 1
         if calls == 1_000:
             tracemalloc.start()
+            gc.collect()
             early = tracemalloc.get_traced_memory()[0]
         elif calls == 10_000:
+            gc.collect()
             late = tracemalloc.get_traced_memory()[0]
             tracemalloc.stop()
         raise OSError(calls)

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
@@ -19,11 +19,11 @@ import pytest
 
 from seawall import Outcome, Policy, events
 from seawall.events import Event
-from seawall.runtime import chance, clock
+from seawall.runtime import chance, clock, jobs
 from seawall.runtime.blocking import drive
 from seawall.testing import VirtualClock, VirtualLoop
 
-__all__ = ["World", "all_end", "fail", "heard", "in_both_worlds", "in_threads", "until"]
+__all__ = ["World", "all_end", "fail", "heard", "in_both_worlds", "in_threads", "until", "workers_go_home"]
 
 Scenario = Callable[..., Coroutine[Any, Any, None]]
 
@@ -136,6 +136,14 @@ def in_threads(functions: Sequence[Callable[[], object]]) -> list[Any]:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads), "a thread hangs"
     return ends
+
+
+@pytest.fixture(autouse=True)
+def workers_go_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads of bulkheads end with the test: one that idled on would meet the next test's replaced locks and clock."""
+    monkeypatch.setattr(jobs, "IDLE_SECONDS", 0.02)
+    yield
+    until(lambda: not any(thread.name.startswith("seawall ") for thread in threading.enumerate()))
 
 
 def until(condition: Callable[[], object]) -> None:

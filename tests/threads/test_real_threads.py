@@ -65,7 +65,7 @@ class Room:
 def test_sixteen_threads_through_one_fused_policy_add_up_exactly() -> None:
     policy = Policy(
         Retry(on=OSError, attempts=2, delay=0, budget=RetryBudget(1.0, per_second=1_000, window="1h")),
-        CircuitBreaker(0.9, window="1h", min_calls=10),
+        CircuitBreaker(0.9, window="1h", min_calls=1_000),
         Bulkhead(THREADS),
         Timeout(60),
         name="fused",

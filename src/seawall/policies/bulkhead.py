@@ -82,7 +82,12 @@ class Bulkhead(Spec):
         self._init(name, limit=limit, queue=queue, max_wait=max_wait, threads=flag_of(threads, "Bulkhead(threads)"))
 
     def per(self, key: Callable[..., Hashable], *, most: int = MOST_KEYS) -> Per:
-        """The same, with state of its own for each `key(*args, **kwargs)` of the call; at most `most` keys are kept."""
+        """The same, with state of its own for each `key(*args, **kwargs)` of the call; at most `most` keys are kept.
+
+        Raises `ConfigError` with `threads=True`: for threads of its own each key needs a policy, by `for_key`.
+        """
+        if self.threads:
+            raise ConfigError("Bulkhead(threads=True).per(): compartments have no threads of their own; use for_key()")
         return Per(self, key, most=most)
 
     def bind(self, site: Site) -> Sequence[Live]:

@@ -185,29 +185,33 @@ class RetryDriver(Live):
         failure: BaseException | None = error
         earlier: list[BaseException] = []
         attempt = 1
-        while failure is not None and (isinstance(failure, Unwanted) or self._means(failure)):
-            pause = self._next_pause(attempt, token, failure)
-            if pause is None:
-                break
-            if self.shadow:
-                self._announce(attempt + 1, pause, failure)
-                break
-            if any(failure is known for known in earlier):
-                # An instance raised again and again would gather the traceback of every attempt.
-                failure.__traceback__ = None
-            elif not isinstance(failure, Unwanted):
-                earlier = [*earlier[-CHAIN_LENGTH + 1 :], failure]
-            attempt += 1
-            self.retries += 1
-            self._announce(attempt, pause, failure)
-            if pause and not off.waiting:
-                await call.runtime.sleep(pause)
-            value, failure = self._judge(await self._again(attempt, again))
-        if isinstance(failure, Unwanted):
-            return failure.result, None
-        if failure is not None:
-            _chain(failure, earlier)
-        return value, failure
+        try:
+            while failure is not None and (isinstance(failure, Unwanted) or self._means(failure)):
+                pause = self._next_pause(attempt, token, failure)
+                if pause is None:
+                    break
+                if self.shadow:
+                    self._announce(attempt + 1, pause, failure)
+                    break
+                if any(failure is known for known in earlier):
+                    # An instance raised again and again would gather the traceback of every attempt.
+                    failure.__traceback__ = None
+                elif not isinstance(failure, Unwanted):
+                    earlier = [*earlier[-CHAIN_LENGTH + 1 :], failure]
+                attempt += 1
+                self.retries += 1
+                self._announce(attempt, pause, failure)
+                if pause and not off.waiting:
+                    await call.runtime.sleep(pause)
+                value, failure = self._judge(await self._again(attempt, again))
+            if isinstance(failure, Unwanted):
+                return failure.result, None
+            if failure is not None:
+                _chain(failure, earlier)
+            return value, failure
+        finally:
+            # The errors of the attempts know this frame, which called them: a circle for the collector if it knew them.
+            del error, failure, earlier
 
     def _judge(self, ending: Ending) -> Ending:
         """Read a result that `until` does not accept as a failure."""

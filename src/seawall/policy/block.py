@@ -48,6 +48,8 @@ class _Run:
         self.attempt = 0
         self.pending: Any = None
         """What the chain waits for (a future of the loop), when it is not the block's turn."""
+        self.error: BaseException | None = None
+        """What the chain ended with."""
 
     def step(self, report: BaseException | None = None) -> bool:
         """Go on until the block's turn (True), the end (False), or a wait (False, and `pending` is set)."""
@@ -62,9 +64,7 @@ class _Run:
         try:
             told = go()
         except StopIteration as stop:
-            _, error = stop.value
-            if error is not None:
-                raise error from error.__cause__
+            self.error = stop.value[1]
             return False
         if told is BLOCK:
             self.attempt += 1
@@ -84,6 +84,16 @@ class _Run:
             else:
                 turn = self.step()
         return turn
+
+    def settle(self, own: BaseException | None = None) -> bool:
+        """Raise what the chain ended with; tell whether it is the block's `own` error, which goes its way itself."""
+        error, self.error = self.error, None
+        try:
+            if error is None or error is own:
+                return error is not None
+            raise error from error.__cause__
+        finally:
+            del error, own  # the error knows this frame: see chain.py
 
     def close(self) -> None:
         self._chain.close()
@@ -108,42 +118,37 @@ class Guard:
         run = _Run(self._begin(is_async=False))
         run.step()
         _must_block(run)
+        run.settle()
         self._runs.append(run)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         run = self._runs.pop()
-        _finish(run, error)
+        run.step(error)
         _must_block(run)
+        run.settle(error)
         return False
 
     async def __aenter__(self) -> None:
         run = _Run(self._begin(is_async=True))
         run.step()
         await _waited(run)
+        run.settle()
         self._runs.append(run)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         run = self._runs.pop()
-        _finish(run, error)
+        run.step(error)
         await _waited(run)
+        run.settle(error)
         return False
 
 
 def _waited(run: _Run) -> Awaitable[bool]:
     return run.wait()
-
-
-def _finish(run: _Run, error: BaseException | None) -> None:
-    """End the block's turn; if the policy ends with the block's own error, let that one go its way untouched."""
-    try:
-        run.step(error)
-    except BaseException as raised:
-        if raised is not error:
-            raise
 
 
 class Attempt:
@@ -185,14 +190,11 @@ class Attempts:
         """The block has run; tells whether its error is dealt with."""
         run = self._run
         assert run is not None, "an attempt exists only while the loop runs"
-        try:
-            self._turn = run.step(error)
-        except BaseException as raised:
-            if raised is error:
-                return False
-            raise
+        self._turn = run.step(error)
         if not self._is_async:
             _must_block(run)
+        if run.settle(error):
+            return False
         # Either it is tried again, or (async) the chain waits for something first and `async for` goes on with it.
         return error is not None
 
@@ -213,6 +215,7 @@ class Attempts:
         try:
             self._turn = run.step()
             _must_block(run)
+            run.settle()
             while (attempt := self._next()) is not None:
                 yield attempt
         finally:
@@ -226,6 +229,7 @@ class Attempts:
             while True:
                 if run.pending is not None:
                     self._turn = await _waited(run)
+                run.settle()
                 attempt = self._next()
                 if attempt is None:
                     return

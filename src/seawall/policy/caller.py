@@ -132,17 +132,11 @@ class Caller:
 
     def _careful(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         call = self._begin(function, args, kwargs, is_async=False)
-        value, error = drive(self._through(call))
-        if error is not None:
-            raise error from error.__cause__
-        return value
+        return _end(drive(self._through(call)))
 
     async def _careful_async(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         call = self._begin(function, args, kwargs, is_async=True)
-        value, error = await self._through(call)
-        if error is not None:
-            raise error from error.__cause__
-        return value
+        return _end(await self._through(call))
 
     # A functools.partial would do, but would not become a method when it decorates one.
 
@@ -159,8 +153,22 @@ class Caller:
         return protected
 
 
+def _end(ending: Ending) -> Any:
+    """Return the value, or raise the error."""
+    value, error = ending
+    if error is None:
+        return value
+    try:
+        raise error from error.__cause__
+    finally:
+        del error, ending  # the error knows this frame: see chain.py
+
+
 def _outcome(call: Call, ending: Ending) -> Outcome[Any]:
     value, error = ending
     if error is None or isinstance(error, Exception):
         return Outcome(value, error, attempts=call.attempts, degraded=call.degraded)
-    raise error
+    try:
+        raise error
+    finally:
+        del error, ending  # as above

@@ -58,7 +58,11 @@ class Chain:
                 value, error = await call.leaf(call)
         except BaseException as raised:  # noqa: BLE001  # travels on as a value
             value, error = None, raised
-        return await self.unwind(call, start, depth, tokens, value, error, held)
+        try:
+            return await self.unwind(call, start, depth, tokens, value, error, held)
+        finally:
+            # An error knows the frames it came through; a frame that knows the error makes a circle for the collector.
+            del error
 
     async def unwind(
         self,
@@ -91,7 +95,10 @@ class Chain:
                     value, error = await layer.failed(call, token, error, partial(self.attempt, call, index + 1))
             except BaseException as raised:  # noqa: BLE001  # travels on as a value
                 value, error = None, raised
-        return value, error
+        try:
+            return value, error
+        finally:
+            del error  # as in `attempt`
 
     async def _wait(
         self, call: Call, start: int, depth: int, tokens: Sequence[Any], held: dict[int, Any]

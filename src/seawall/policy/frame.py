@@ -160,8 +160,12 @@ def _frame(steps: list[tuple[tuple[str, ...], tuple[str, ...]]], is_async: bool)
         f"    value, failure = {wait}unwind(depth, ({', '.join(tokens)},), error, function, args, kwargs)",
         "    if failure is None:",
         "        return value",
-        "    if failure is error:",
-        "        raise",
-        "    raise failure from failure.__cause__",
+        "    try:",
+        "        if failure is error:",
+        "            raise",
+        "        raise failure from failure.__cause__",
+        "    finally:",
+        # The error knows this frame; if the frame knew the error, only the collector could free them.
+        "        del failure",
     ]
     return lines

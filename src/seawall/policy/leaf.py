@@ -65,7 +65,7 @@ def call_on_thread(workers: Workers) -> Callable[[Call], Coroutine[Any, Any, End
         await parker.park(None if due is None else max(0, due - clock.now_ns()))
         if job.done:
             JOB.set(None)
-            return job.value, job.error
+            return job.take()
         # The thread cannot be stopped; its permit stays with it (see BulkheadGuard.failed).
         return None, DeadlineExceeded(
             "the deadline passed while the function was running on its thread", inherited=True

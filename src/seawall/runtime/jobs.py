@@ -37,6 +37,12 @@ class Job:
                 return
         callback()
 
+    def take(self) -> tuple[Any, BaseException | None]:
+        """The end of a job that is done, which forgets it: an error knows the frame that knows the job."""
+        ending = self.value, self.error
+        self.value = self.error = None
+        return ending
+
     def run(self) -> None:
         try:
             self.value = self.function()

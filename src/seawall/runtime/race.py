@@ -81,7 +81,7 @@ def _bury(task: asyncio.Task[Ending]) -> None:
     try:
         closing: Any = close()
     except Exception as raised:  # noqa: BLE001  # a broken close must not hide the winner
-        _report(task, raised)
+        _report(raised)
         return
     if hasattr(closing, "__await__"):
         closer = task.get_loop().create_task(_finish(closing))
@@ -93,10 +93,10 @@ async def _finish(closing: Awaitable[object]) -> None:
     try:
         await closing
     except Exception as raised:  # noqa: BLE001  # as above
-        _report(asyncio.current_task(), raised)
+        _report(raised)
 
 
-def _report(task: asyncio.Task[Any] | None, error: Exception) -> None:
-    asyncio.get_running_loop().call_exception_handler(
-        {"message": "closing the result of a losing attempt failed", "exception": error, "task": task}
-    )
+def _report(error: Exception) -> None:
+    # Without the task in it: from 3.12 on the handler would run in the context of that task, which may be entered now.
+    message = "closing the result of a losing attempt failed"
+    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})

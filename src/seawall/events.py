@@ -121,7 +121,7 @@ class Sink(Protocol):
     def __call__(self, event: Any, /) -> object: ...
 
 
-_changing = threading.Lock()
+_changing = threading.RLock()
 # Replaced as a whole: readers take no lock and see the old or the new tuple. The hot path asks only if it is empty.
 sinks: tuple[tuple[Sink, tuple[type[Event], ...]], ...] = ()
 
@@ -129,6 +129,8 @@ sinks: tuple[tuple[Sink, tuple[type[Event], ...]], ...] = ()
 def subscribe(sink: Sink, *kinds: type[Event]) -> Callable[[], None]:
     """Send events of the given kinds (all, if none is given) to `sink`; call the result to stop."""
     global sinks
+    if not callable(sink) or getattr(getattr(sink, "__code__", None), "co_flags", 0) & 0x80:
+        raise TypeError(f"subscribe({sink!r}): expected a function of one event that is not async")
     entry = (sink, kinds or (Event,))
     with _changing:
         sinks = (*sinks, entry)

@@ -14,7 +14,8 @@ SECOND = 1_000_000_000
 
 def given(field: str, value: object) -> str:
     """How a setting is named in errors: `Bulkhead(limit=0)` for the field `Bulkhead(limit)`."""
-    return f"{field[:-1]}={value!r})" if field.endswith(")") else f"{field}={value!r}"
+    shown = _shown(value)
+    return f"{field[:-1]}={shown})" if field.endswith(")") else f"{field}={shown}"
 
 
 LONGEST = 100 * 365 * 86_400 * SECOND
@@ -35,7 +36,7 @@ def duration_ns(value: Duration, field: str, *, zero: bool = True) -> int:
     nanoseconds = _from_text(value) if isinstance(value, str) else _from_number(value)
     if nanoseconds is None or not 0 <= nanoseconds <= LONGEST or (nanoseconds == 0 and not zero):
         least = "at least 0" if zero else "more than 0"
-        raise ConfigError(f"{field}={_shown(value)}: expected {_FORMS}, {least} and at most 100 years")
+        raise ConfigError(f"{given(field, value)}: expected {_FORMS}, {least} and at most 100 years")
     return nanoseconds
 
 
@@ -63,7 +64,7 @@ def _from_text(text: str) -> int | None:
 def count_of(value: int, field: str, *, least: int = 1, most: int = 1_000_000_000) -> int:
     """`value` if it is an integer from `least` to `most`. Raises `ConfigError` otherwise; `True` is not 1."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigError(f"{field}={_shown(value)}: expected a whole number from {least} to {most}")
+        raise ConfigError(f"{given(field, value)}: expected a whole number from {least} to {most}")
     return value
 
 
@@ -73,14 +74,14 @@ def fraction_ppm(value: float, field: str, *, zero: bool = False) -> int:
     # Down, so that 2 of 3 are a share of 2/3; a decimal that lies a hair below its digits is still taken by them.
     ppm = int(value * 1_000_000 + 1e-6) if good else 0
     if not good or (ppm == 0 and not zero):
-        raise ConfigError(f"{field}={_shown(value)}: expected a share {'from' if zero else 'above'} 0 to 1")
+        raise ConfigError(f"{given(field, value)}: expected a share {'from' if zero else 'above'} 0 to 1")
     return ppm
 
 
 def flag_of(value: bool, field: str) -> bool:
     """`value` if it is True or False. Raises `ConfigError` otherwise: `"no"` would count as True."""
     if not isinstance(value, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise ConfigError(f"{field}={_shown(value)}: expected True or False")
+        raise ConfigError(f"{given(field, value)}: expected True or False")
     return value
 
 

@@ -97,12 +97,16 @@ def test_guard_waits_in_the_queue_and_loses_nothing_at_any_cancellation() -> Non
     assert cancel_everywhere(scenario, twice=True) > 20
 
 
-def test_one_guard_object_may_be_entered_again() -> None:
+def test_a_guard_object_serves_one_block_at_a_time() -> None:
+    """Two tasks that share one would settle each other's attempts."""
     policy = Policy(Bulkhead(2))
     guard = policy.guard()
-    with guard, guard:
-        assert policy[Bulkhead].in_use == 2
-    assert policy[Bulkhead].in_use == 0
+    for _ in range(2):
+        with guard:
+            with pytest.raises(RuntimeError, match="in use: call guard"):
+                guard.__enter__()
+            assert policy[Bulkhead].in_use == 1
+        assert policy[Bulkhead].in_use == 0
 
 
 def test_attempts_repeat_the_block_until_it_succeeds() -> None:

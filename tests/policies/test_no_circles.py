@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from seawall import Bulkhead, CircuitBreaker, Policy, Retry, Timeout
+from seawall import Bulkhead, CircuitBreaker, Fallback, Hedge, Policy, Retry, Timeout
 from seawall.testing import run
 
 
@@ -17,6 +17,11 @@ def fail() -> None:
 
 
 async def afail() -> None:
+    raise OSError("broken")
+
+
+async def late() -> None:
+    await asyncio.sleep(2)
     raise OSError("broken")
 
 
@@ -42,6 +47,11 @@ retrying = Policy(Retry(on=OSError, delay=0, budget=None))
 open_one = forced_open()
 pooled = Policy(Bulkhead(1, threads=True))
 quick = Policy(Timeout("1ms"))
+answering = Policy(Fallback(lambda error: "lesser"), Retry(on=OSError, delay=0, budget=None))
+helpless = Policy(Fallback(lambda error: {}["no answer"], lambda error: int("none either")))
+full = Policy(CircuitBreaker(), Bulkhead(1))
+place = full[Bulkhead]._gate.take()
+hedging = Policy(Hedge(after=1, budget=None))
 
 SYNC = {
     "decorated": guarded(fail),
@@ -52,12 +62,17 @@ SYNC = {
     "guard": lambda: in_a_block(guarded),
     "attempts": lambda: in_a_loop(retrying),
     "on a thread": lambda: pooled.call(fail),
+    "answered": lambda: answering.call(fail),
+    "all fallbacks fail": lambda: helpless.call(fail),
+    "full": lambda: full.call(fail),
 }
 ASYNC = {
     "acall": lambda: guarded.acall(afail),
     "retried": lambda: retrying.acall(afail),
     "arun": lambda: retrying.arun(afail),
     "timed out": lambda: quick.acall(asyncio.sleep, 60),
+    "hedged": lambda: hedging.acall(afail),
+    "hedged twice": lambda: hedging.acall(late),
 }
 
 

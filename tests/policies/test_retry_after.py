@@ -90,9 +90,17 @@ async def test_a_result_may_carry_it_too(world: World) -> None:
 @in_both_worlds
 async def test_a_breaker_stays_open_at_least_as_long(world: World) -> None:
     policy = Policy(CircuitBreaker(consecutive=1, open_for=10))
-    await world.error_of(policy, fail(Busy(100)))
-    await world.passes(99)
+    await world.error_of(policy, fail(Busy(70)))
+    await world.passes(69)
     refusal = await world.error_of(policy, str)
     assert refusal.retry_after == pytest.approx(1)
     await world.passes(1.1)
     assert await world.call(policy, str) == ""
+
+
+@in_both_worlds
+async def test_a_breaker_does_not_stay_open_for_ever_on_a_targets_word(world: World) -> None:
+    policy = Policy(CircuitBreaker(consecutive=1, open_for=10))
+    await world.error_of(policy, fail(Busy(999_999_999)))
+    refusal = await world.error_of(policy, str)
+    assert refusal.retry_after == pytest.approx(80)

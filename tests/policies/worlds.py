@@ -142,8 +142,9 @@ def in_threads(functions: Sequence[Callable[[], object]]) -> list[Any]:
 def workers_go_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Threads of bulkheads end with the test: one that idled on would meet the next test's replaced locks and clock."""
     monkeypatch.setattr(jobs, "IDLE_SECONDS", 0.02)
+    before = set(threading.enumerate())
     yield
-    until(lambda: not any(thread.name.startswith("seawall ") for thread in threading.enumerate()))
+    until(lambda: not any(each.name.startswith("seawall ") for each in set(threading.enumerate()) - before))
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -103,11 +103,16 @@ def test_a_resize_that_counts_the_idle_and_then_replaces_them(monkeypatch: Patch
     must_be_found(build, traced(Policy(Bulkhead(1)), *BULKHEAD, __file__))
 
 
+class NoSection(contextlib.nullcontext[None]):
+    def put_off(self, step: object) -> bool:
+        return False
+
+
 def test_a_breaker_without_its_lock() -> None:
     def build() -> World:
         callers = Callers(Policy(CircuitBreaker(min_calls=1_000)))
         guard: BreakerGuard = callers.guard
-        guard._lock = contextlib.nullcontext()  # type: ignore[assignment]
+        guard._lock = NoSection()  # type: ignore[assignment]
         return [callers.calling(broken, broken)] * 3, lambda: expect(guard.snapshot()["failed"] == 6, "miscounted")
 
     must_be_found(build, traced(Policy(CircuitBreaker()), *BREAKER))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from seawall.errors import ConfigError
@@ -11,6 +10,7 @@ from seawall.policies.layer import Fast
 from seawall.policies.registry import Registry, registry
 from seawall.policies.spec import Spec
 from seawall.runtime import clock, forks
+from seawall.runtime.section import Section
 from seawall.units import Duration, count_of, duration_ns, fraction_ppm, given
 
 __all__ = ["BudgetMeter", "RetryBudget", "check_budget", "meter_for"]
@@ -59,12 +59,13 @@ class BudgetMeter:
 
     def __init__(self, spec: RetryBudget) -> None:
         self.name = spec.name
+        self.spec = spec
         self._machine = machine.RetryBudget(
             fraction_ppm(spec.share, "share", zero=True),
             spec.per_second,
             duration_ns(spec.window, "window", zero=False),
         )
-        self._lock = threading.Lock()
+        self._lock = Section()
         self.refused = 0
         forks.renew_after_fork(self)
 
@@ -82,6 +83,8 @@ class BudgetMeter:
 
     def count_call(self, token: object, now_ns: int, result: object) -> None:
         """Count one call, under the lock."""
+        if self._lock.put_off(lambda: self.count_call(token, now_ns, result)):
+            return
         with self._lock:
             self._machine.add_call(now_ns)
 
@@ -105,7 +108,7 @@ class BudgetMeter:
             }
 
     def renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Section()
 
 
 def check_budget(budget: RetryBudget | str | None, field: str) -> None:
@@ -124,4 +127,8 @@ def meter_for(
     spec = default.replace(name=budget) if isinstance(budget, str) else budget
     if not spec.name:
         return BudgetMeter(spec)
-    return names.budgets.setdefault(spec.name, BudgetMeter(spec))
+    known = names.budgets.setdefault(spec.name, BudgetMeter(spec))
+    if known.spec != spec and not isinstance(budget, str):
+        hint = "the name is taken by a budget with other numbers; take another, or remove it from registry.budgets"
+        raise ConfigError(f"{given(field, budget)}: {hint}")
+    return known

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from seawall.policies.layer import Call, Fast, Lane, Live, MustWait, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import clock, forks
 from seawall.runtime.jobs import JOB, Workers
+from seawall.runtime.section import Section
 from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
 
 __all__ = ["Bulkhead", "BulkheadGuard"]
@@ -103,7 +103,7 @@ class BulkheadGuard(Live):
         super().__init__(site, spec)
         self.threads = spec.threads and not site.shadow
         self._max_wait_ns = None if spec.max_wait is None else duration_ns(spec.max_wait, "max_wait")
-        self._lock = threading.Lock()
+        self._lock = Section()
         self._gate = Gate(spec.limit, spec.queue)
         self.refused = 0
         # The thread may outlive the call and takes the permit along, which only the chain can arrange.
@@ -163,7 +163,7 @@ class BulkheadGuard(Live):
             return GatePermit(OVER_THE_LIMIT)
         if len(self._gate.waiting) < self._gate.queue:
             raise MustWait
-        raise self._refusal()
+        raise self._refusal() from None
 
     def _refusal(self, waited: str = "") -> BulkheadFull:
         with self._lock:
@@ -181,16 +181,22 @@ class BulkheadGuard(Live):
         )
 
     def _give_back(self, permit: GatePermit) -> None:
+        if self._lock.put_off(lambda: self._give_back(permit)):
+            return
         with self._lock:
             granted = self._gate.release(permit)
         self._wake(granted)
 
     def _pass_on(self) -> None:
+        if self._lock.put_off(self._pass_on):
+            return
         with self._lock:
             granted = self._gate.pass_on()
         self._wake(granted)
 
     def _give_up(self, ticket: Ticket) -> None:
+        if self._lock.put_off(lambda: self._give_up(ticket)):
+            return
         with self._lock:
             granted = self._gate.leave(ticket)
         self._wake(granted)
@@ -241,6 +247,7 @@ class BulkheadGuard(Live):
             self._give_back(token)
         else:
             # The caller may be gone while the thread still works: the permit stays with the thread.
+            JOB.set(None)
             job.on_end(lambda: self._give_back(token))
 
     def undo(self, token: GatePermit) -> None:
@@ -297,7 +304,7 @@ class BulkheadGuard(Live):
         return f"The bulkhead is full ({used} of {limit}, {self.waiting} waiting): it would refuse the call."
 
     def renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Section()
         self._gate.begin_epoch()
         if self.workers is not None:
             self.workers.renew()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -13,10 +12,12 @@ from seawall.machines.breaker import Breaker, Mode, Permit, Refusal, Rules, Tran
 from seawall.machines.verdict import Ended, Verdict
 from seawall.policies.breaker_words import because, explain, measured
 from seawall.policies.classify import Errors, Matcher, matcher, retry_after_of, verdict_of
+from seawall.policies.functions import check_predicate
 from seawall.policies.keyed import MOST_KEYS, Per
 from seawall.policies.layer import Call, Fast, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import chance, clock, forks
+from seawall.runtime.section import Section
 from seawall.units import Duration, count_of, duration_ns, fraction_ppm
 
 __all__ = ["BreakerGuard", "CircuitBreaker"]
@@ -29,7 +30,8 @@ class CircuitBreaker(Spec):
     `failure_rate` failed; or a share of at least `slow_rate` took longer than `slow_after`; or `consecutive` failed
     in a row: whichever comes first. Shares are looked at from `min_calls` calls on. Open, it refuses with
     `CircuitOpen` for `open_for` (doubled for each failed trial up to 8 times, +-10 %, never less than the target's
-    Retry-After). Then `probes` calls are let through, and their outcomes decide.
+    Retry-After, which is obeyed up to 8 times `open_for`). Then `probes` calls are let through, and their outcomes
+    decide.
 
     Args:
         failure_rate: share above 0 to 1, or None to switch the rule off. Default 0.5.
@@ -134,8 +136,7 @@ class CircuitBreaker(Spec):
         )
         self.rules()
         self.matchers()
-        if ok is not None and not callable(ok):
-            raise ConfigError(f"CircuitBreaker(ok={ok!r}): expected a predicate of the result")
+        check_predicate(ok, "CircuitBreaker(ok)", "a predicate of the result")
 
     def rules(self) -> Rules:
         """The settings as the machine wants them; raises `ConfigError` if one is wrong."""
@@ -197,7 +198,7 @@ class BreakerGuard(Live):
         self._rules = spec.rules()
         self._means_failure, self._means_nothing = spec.matchers()
         self._ok = spec.ok
-        self._lock = threading.Lock()
+        self._lock = Section()
         self._machine = Breaker(self._rules)
         if site.shadow:
             self._machine.set_mode(Mode.SHADOW, clock.now_ns())
@@ -242,7 +243,12 @@ class BreakerGuard(Live):
                 self.refused += 1
         transition = answer.transition
         if transition is not None:
-            self._announce(transition)
+            try:
+                self._announce(transition)
+            except BaseException:  # a sink was interrupted: a probe must not be lost with it
+                if isinstance(answer, Permit):
+                    self.undo(answer)
+                raise
         if isinstance(answer, Permit):
             if only_watched:
                 self.emit_refused(CircuitOpen.reason, shadow=True)
@@ -266,7 +272,10 @@ class BreakerGuard(Live):
         self._settle(permit, Verdict.FAIL, now_ns, retry_after_of(result))
 
     def _settle(self, permit: Permit, verdict: Verdict, now_ns: int, retry_after_ns: int | None = None) -> None:
-        ended = Ended(verdict, now_ns - permit.started_ns, retry_after_ns or 0)
+        if self._lock.put_off(lambda: self._settle(permit, verdict, now_ns, retry_after_ns)):
+            return
+        # A target may ask for patience, but not for ever.
+        ended = Ended(verdict, now_ns - permit.started_ns, min(retry_after_ns or 0, 8 * self._rules.open_for_ns))
         with self._lock:
             transition = self._machine.settle(permit, ended, now_ns, chance.random())
         if transition is not None:
@@ -372,7 +381,7 @@ class BreakerGuard(Live):
         return explain(self.snapshot(), self._machine.trip, self._rules)
 
     def renew_after_fork(self) -> None:
-        if self._lock.locked():
+        if self._lock.held_by_another():
             # Some thread was in the middle of a change that nobody will ever finish.
             self._machine.reset(clock.now_ns())
-        self._lock = threading.Lock()
+        self._lock = Section()

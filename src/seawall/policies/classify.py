@@ -7,9 +7,10 @@ from typing import cast
 
 from seawall.errors import ConfigError, DeadlineExceeded, Rejected
 from seawall.machines.verdict import Verdict
+from seawall.policies.functions import check_predicate
 from seawall.units import LONGEST, SECOND, given
 
-__all__ = ["Errors", "Matcher", "matcher", "retry_after_of", "verdict_of"]
+__all__ = ["PROGRAMMING", "Errors", "Matcher", "add_note", "matcher", "retry_after_of", "verdict_of"]
 
 Errors = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]
 """Exception types, or a predicate of the exception."""
@@ -29,6 +30,8 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
     shown = given(field, cast("object", on))
     if isinstance(on, (type, tuple)):
         types = cast("tuple[type[Exception], ...]", on if isinstance(on, tuple) else (on,))
+        if not types:
+            raise ConfigError(f"{shown}: expected at least one exception type")
         if not all(isinstance(kind, type) and issubclass(kind, Exception) for kind in types):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
             raise ConfigError(f"{shown}: expected subclasses of Exception (cancellation and exit are never caught)")
         special = PROGRAMMING if refusals else (*PROGRAMMING, Rejected)
@@ -37,17 +40,31 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
         def by_type(error: BaseException) -> bool:
             if not isinstance(error, types):
                 return False
-            return not isinstance(error, special) or isinstance(error, named)
+            return not any(_hidden(part, special, named) for part in _parts(error))
 
         return by_type
-    if not callable(on):
+    if on is None:
         raise ConfigError(f"{shown}: expected exception types or a predicate")
+    check_predicate(on, field, "exception types (several as a tuple) or a predicate")
     predicate = on
 
     def by_predicate(error: BaseException) -> bool:
         return isinstance(error, Exception) and bool(predicate(error))
 
     return by_predicate
+
+
+def _parts(error: BaseException) -> list[BaseException]:
+    """The error, and if it is a group what is in it."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return [error, *(part for inner in group.exceptions for part in _parts(inner))]
+
+
+def _hidden(error: BaseException, special: tuple[type, ...], named: tuple[type, ...]) -> bool:
+    """Whether it is of a kind that has to be named, and is not."""
+    return isinstance(error, special) and not isinstance(error, named)
 
 
 def verdict_of(error: BaseException, means_failure: Matcher, means_nothing: Matcher | None) -> Verdict:
@@ -67,8 +84,20 @@ def verdict_of(error: BaseException, means_failure: Matcher, means_nothing: Matc
 
 def retry_after_of(error: object) -> int | None:
     """The target's wish in nanoseconds, from an attribute `retry_after` in seconds; None if there is no sound one."""
-    value = getattr(error, "retry_after", None)
+    try:
+        value = getattr(error, "retry_after", None)
+    except Exception:  # noqa: BLE001  # a property of somebody else's; the error itself matters more
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:  # NaN is not
         return None
     # A wish beyond any patience is still a wish: to take it for none would be to call again at once.
     return round(min(value, LONGEST / SECOND) * 1e9)
+
+
+def add_note(error: BaseException, start: str, rest: str) -> None:
+    """Add a note to an error, once for each `start`; errors that take no notes stay as they are."""
+    try:
+        if not any(note.startswith(start) for note in getattr(error, "__notes__", ())):
+            error.add_note(start + rest)
+    except Exception:  # noqa: BLE001  # a frozen error, or odd notes: the error itself matters more
+        return

@@ -133,13 +133,16 @@ class FallbackDriver(Live):
                 raise
             except Exception as raised:  # noqa: BLE001  # the next answer takes its turn
                 if raised is not last and raised.__cause__ is None:
-                    raised.__cause__ = last
+                    BaseException.__dict__["__cause__"].__set__(raised, last)  # also where errors are frozen
                 last = raised
             else:
                 call.degraded = True
                 self._announce(error)
                 return value, None
-        return None, last
+        try:
+            return None, last
+        finally:
+            del last  # it knows this frame: see Chain.attempt
 
     async def _ask(self, answer: Any, error: BaseException, call: Call) -> Any:
         value: Any

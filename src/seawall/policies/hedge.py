@@ -9,6 +9,7 @@ from seawall import events
 from seawall.errors import ConfigError
 from seawall.machines.latency import Latency
 from seawall.policies.budget import RetryBudget, check_budget, meter_for
+from seawall.policies.classify import PROGRAMMING
 from seawall.policies.layer import Again, Call, Ending, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import clock
@@ -77,6 +78,10 @@ def quantile_of(after: Duration) -> int | None:
     return int(digits) * 10_000
 
 
+def _is_final(error: BaseException) -> bool:
+    return not isinstance(error, Exception) or isinstance(error, PROGRAMMING)
+
+
 class HedgeDriver(Live):
     """A hedge at work."""
 
@@ -113,10 +118,13 @@ class HedgeDriver(Live):
         else:
             from seawall.runtime.race import Race  # noqa: PLC0415  # asyncio, not before the first async use
 
-            ending = await self._race(Race(again), delay)
+            ending = await self._race(Race(again, _is_final), delay)
         if ending[1] is None:
             self._latency.record(clock.now_ns() - started)
-        return ending
+        try:
+            return ending
+        finally:
+            del ending  # an error in it knows this frame: see Chain.attempt
 
     async def _race(self, race: Race, delay_ns: int) -> Ending:
         """Start an attempt whenever the ones before it have been silent for `delay_ns`."""

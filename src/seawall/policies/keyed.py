@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from seawall.errors import ConfigError
+from seawall.policies.functions import check_predicate
 from seawall.policies.layer import Call, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import forks
@@ -40,7 +41,7 @@ class KeyedMap(Generic[K]):
         self._most = most
         self._kept: OrderedDict[Hashable, K] = OrderedDict()
         self._overflow: K | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         forks.renew_after_fork(self)
 
     def get(self, key: Hashable) -> K:
@@ -75,7 +76,7 @@ class KeyedMap(Generic[K]):
             return [*self._kept.items(), *extra]
 
     def renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 class Per(Spec):
@@ -100,6 +101,7 @@ class Per(Spec):
     def __init__(
         self, layer: Spec, key: Callable[..., Hashable], *, most: int = MOST_KEYS, name: str | None = None
     ) -> None:
+        check_predicate(key, "per(key)", "a function of the call's arguments")
         if not callable(key):
             raise ConfigError(
                 f"per({key!r}): expected a function of the call's arguments, as in per(lambda tenant: tenant)"

@@ -10,7 +10,8 @@ from seawall.context import CURRENT, derive, restore
 from seawall.errors import ConfigError
 from seawall.machines.backoff import Backoff
 from seawall.policies.budget import BudgetMeter, RetryBudget, check_budget, meter_for
-from seawall.policies.classify import Errors, matcher, retry_after_of
+from seawall.policies.classify import Errors, add_note, matcher, retry_after_of
+from seawall.policies.functions import check_predicate
 from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site, Unwanted
 from seawall.policies.spec import Spec
 from seawall.runtime import chance, clock, off
@@ -18,6 +19,8 @@ from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
 
 __all__ = ["Retry", "RetryDriver"]
 
+CAUSE: Any = BaseException.__dict__["__cause__"]
+TRACEBACK: Any = BaseException.__dict__["__traceback__"]
 CHAIN_LENGTH = 5
 """How many earlier errors stay on the cause chain: a million attempts must not grow without end."""
 
@@ -128,8 +131,7 @@ class Retry(Spec):
             raise ConfigError(f"Retry(base={base!r}): more than cap={cap!r}")
         if delay is not None and not callable(delay):
             duration_ns(delay, "Retry(delay)")
-        if until is not None and not callable(until):
-            raise ConfigError(f"Retry(until={until!r}): expected a predicate of the result")
+        check_predicate(until, "Retry(until)", "a predicate of the result")
         if total is not None:
             duration_ns(total, "Retry(total)")
         check_budget(budget, "Retry(budget)")
@@ -195,7 +197,7 @@ class RetryDriver(Live):
                     break
                 if any(failure is known for known in earlier):
                     # An instance raised again and again would gather the traceback of every attempt.
-                    failure.__traceback__ = None
+                    TRACEBACK.__set__(failure, None)
                 elif not isinstance(failure, Unwanted):
                     earlier = [*earlier[-CHAIN_LENGTH + 1 :], failure]
                 attempt += 1
@@ -263,9 +265,7 @@ class RetryDriver(Live):
     def _give_up(self, attempts: int, reason: str, note: str, error: BaseException) -> None:
         self.gave_up += 1
         if note and not isinstance(error, Unwanted):
-            text = f"seawall: {self.policy} did not retry: {note}"
-            if text not in getattr(error, "__notes__", ()):
-                error.add_note(text)
+            add_note(error, f"seawall: {self.policy} did not retry: ", note)
         if events.sinks:
             events.emit(
                 events.RetryGaveUp(policy=self.policy, layer=self.name, attempts=attempts, reason=reason, error=error)
@@ -299,16 +299,25 @@ class RetryDriver(Live):
 
 
 def _chain(error: BaseException, earlier: list[BaseException]) -> None:
-    """Hang the earlier errors on the end of the cause chain of `error`, newest first, without closing a circle."""
-    seen = {id(error)}
-    tail = error
-    while tail.__cause__ is not None and id(tail.__cause__) not in seen:
-        tail = tail.__cause__
-        seen.add(id(tail))
+    """Hang the earlier errors on the end of the cause chain of `error`, newest first.
+
+    The chain closes no circle, and grows to `CHAIN_LENGTH` causes only, however often one instance is raised.
+    """
+    seen = [error]
     for previous in reversed(earlier):
-        if id(previous) in seen:
+        while seen[-1].__cause__ is not None:
+            seen.append(seen[-1].__cause__)
+            if len(seen) > CHAIN_LENGTH or any(seen[-1] is known for known in seen[:-1]):
+                return
+        if any(link is known for link in _causes(previous) for known in seen):
             continue
-        tail.__cause__ = previous
-        while tail.__cause__ is not None and id(tail.__cause__) not in seen:
-            tail = tail.__cause__
-            seen.add(id(tail))
+        # By the slot itself: an error may be a frozen dataclass.
+        CAUSE.__set__(seen[-1], previous)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error and its causes, each once."""
+    links = [error]
+    while links[-1].__cause__ is not None and all(links[-1].__cause__ is not known for known in links):
+        links.append(links[-1].__cause__)
+    return links

@@ -44,7 +44,13 @@ class Spec:
 
     @classmethod
     def _fields(cls) -> tuple[str, ...]:
-        return (*cls.__slots__, "name")
+        return (*cls._own_fields(), "name")
+
+    @classmethod
+    def _own_fields(cls) -> tuple[str, ...]:
+        """The settings, those of a base class first."""
+        kinds = [kind for kind in reversed(cls.__mro__) if issubclass(kind, Spec) and kind is not Spec]
+        return tuple(field for kind in kinds for field in vars(kind).get("__slots__", ()))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is frozen; use .replace({name}=...)")
@@ -64,5 +70,5 @@ class Spec:
         return hash((type(self), self.name))
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in type(self).__slots__)
+        shown = ", ".join(f"{field}={getattr(self, field)!r}" for field in self._own_fields())
         return f"{type(self).__name__}({shown})"

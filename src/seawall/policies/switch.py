@@ -54,7 +54,7 @@ class Switch:
         self.lit = False
         """Whether it was turned on and has not been found expired; `is_on` is the whole truth."""
         self._until_ns: int | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         names.switches[name] = self
         forks.renew_after_fork(self)
 
@@ -101,7 +101,7 @@ class Switch:
         return f"Switch({self.name!r}, {'on' if self.is_on else 'off'})"
 
     def renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 class SwitchGuard(Live):

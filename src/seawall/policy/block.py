@@ -112,35 +112,52 @@ class Guard:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._runs: list[_Run] = []
+        self._run: _Run | None = None
+
+    def _enter(self, *, is_async: bool) -> _Run:
+        if self._run is not None:
+            raise RuntimeError("this guard is in use: call guard() for each block")
+        run = self._run = _Run(self._begin(is_async=is_async))
+        return run
+
+    def _leave(self) -> _Run:
+        run, self._run = self._run, None
+        assert run is not None, "a block is left once, after it was entered"
+        return run
 
     def __enter__(self) -> None:
-        run = _Run(self._begin(is_async=False))
-        run.step()
-        _must_block(run)
-        run.settle()
-        self._runs.append(run)
+        run = self._enter(is_async=False)
+        try:
+            run.step()
+            _must_block(run)
+            run.settle()
+        except BaseException:
+            self._run = None
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        run = self._runs.pop()
+        run = self._leave()
         run.step(error)
         _must_block(run)
         run.settle(error)
         return False
 
     async def __aenter__(self) -> None:
-        run = _Run(self._begin(is_async=True))
-        run.step()
-        await _waited(run)
-        run.settle()
-        self._runs.append(run)
+        run = self._enter(is_async=True)
+        try:
+            run.step()
+            await _waited(run)
+            run.settle()
+        except BaseException:
+            self._run = None
+            raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
-        run = self._runs.pop()
+        run = self._leave()
         run.step(error)
         await _waited(run)
         run.settle(error)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from seawall.errors import ConfigError
 from seawall.policies.bulkhead import BulkheadGuard
+from seawall.policies.classify import add_note
 from seawall.policies.functions import is_coroutine_function
 from seawall.policies.layer import Call, Ending, Live, Unwanted
 from seawall.policy import frame, leaf
@@ -33,6 +35,7 @@ class Caller:
         self._layers = layers
         self._locked = locked
         self._chains: dict[bool, Chain] = {}
+        self.lost: dict[bool, deque[tuple[int, tuple[Any, ...]]]] = {False: deque(), True: deque()}
         pools = [layer.workers for layer in layers if isinstance(layer, BulkheadGuard) and layer.workers is not None]
         if len(pools) > 1:
             raise ConfigError(f"{name}: two bulkheads with threads=True; a call can run on one thread only")
@@ -49,7 +52,8 @@ class Caller:
         chain = self._chain(is_async=is_async)
         if all(layer.fused for layer in self._layers):
             unwind = self._unwind_async if is_async else self._unwind
-            return frame.build(chain.lanes, unwind, is_async=is_async, locked=self._locked)
+            lost = self.lost[is_async].append
+            return frame.build(chain.lanes, unwind, lost, is_async=is_async, locked=self._locked)
         return (self._bind_async, self._careful_async) if is_async else (self._bind, self._careful)
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outcome[Any]:
@@ -115,12 +119,24 @@ class Caller:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Coroutine[Any, Any, Ending]:
+        self._find_lost(is_async)
         call = self._begin(function, args, kwargs, is_async=is_async)
-        if is_async and depth == len(self._layers) and isinstance(error, TypeError) and "'await'" in str(error):
-            hint = "if the function is a blocking one: use call(), or Bulkhead(threads=True)"
-            error.add_note(f"seawall: {self._name} awaits what the function returns; {hint}")
+        if is_async and depth == len(self._layers) and type(error) is TypeError and "'await'" in str(error):
+            hint = "; if the function is a blocking one: use call(), or Bulkhead(threads=True)"
+            add_note(error, f"seawall: {self._name} awaits what the function returns", hint)
         call.attempts = int(depth == len(self._layers) or isinstance(error, Unwanted))
         return self._chains[is_async].unwind(call, 0, depth, tokens, None, error, {})
+
+    def _find_lost(self, is_async: bool) -> None:
+        """Give back what calls held whose unwinding could not even begin, at the end of the stack or of memory."""
+        while self.lost[is_async]:
+            try:
+                depth, tokens = self.lost[is_async].popleft()
+            except IndexError:
+                return  # another thread was quicker
+            for index in range(depth - 1, -1, -1):
+                if self._layers[index].is_guard:
+                    self._layers[index].undo(tokens[index])
 
     def _unwind(self, *parts: Any) -> Ending:
         return drive(self._unwinding(False, *parts))
@@ -159,7 +175,7 @@ def _end(ending: Ending) -> Any:
     if error is None:
         return value
     try:
-        raise error from error.__cause__
+        raise error
     finally:
         del error, ending  # the error knows this frame: see chain.py
 

@@ -25,7 +25,8 @@ layer.py). For CircuitBreaker and Bulkhead around an async function it reads
             ...                                     # the ways out, innermost first, each followed by depth = ...
             return result
         except BaseException as error:
-            value, failure = await unwind(depth, (None, t1, t2), error, function, args, kwargs)
+            tokens = (None, t1, t2)
+            value, failure = await unwind(depth, tokens, error, function, args, kwargs)
             ...
 
 `depth` tells `unwind` (chain.py) how many layers were entered and not yet left. The clock is read once. Nothing here
@@ -66,7 +67,7 @@ LAZY: frozenset[type] = frozenset((types.CoroutineType, types.GeneratorType, typ
 
 
 def build(
-    lanes: Sequence[Lane], unwind: Callable[..., Any], *, is_async: bool, locked: bool
+    lanes: Sequence[Lane], unwind: Callable[..., Any], lost: Callable[..., Any], *, is_async: bool, locked: bool
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Two functions: one that binds a function and returns it protected, and `call(function, *args, **kwargs)`."""
     steps = [_steps(lane, index, locked=locked) for index, lane in enumerate(lanes)]
@@ -76,7 +77,7 @@ def build(
     if make is None:
         source = _source([(enter, leave) for enter, leave, _ in steps], list(names), is_async)
         make = _compiled[shape] = _compile(source, f"<seawall frame {len(_compiled)}>")
-    functions: tuple[Callable[..., Any], Callable[..., Any]] = make(unwind=unwind, **names)
+    functions: tuple[Callable[..., Any], Callable[..., Any]] = make(unwind=unwind, lost=lost, **names)
     return functions
 
 
@@ -116,7 +117,7 @@ def _compile(source: str, filename: str) -> Callable[..., Any]:
 def _source(steps: list[tuple[tuple[str, ...], tuple[str, ...]]], names: list[str], is_async: bool) -> str:
     start, frame = "async def" if is_async else "def", _frame(steps, is_async)
     lines = [
-        f"def make(unwind, {', '.join(names)}):",
+        f"def make(unwind, lost, {', '.join(names)}):",
         "    def bind(function):",
         f"        {start} call(*args, **kwargs):",
         *(f"            {line}" for line in frame),
@@ -157,7 +158,13 @@ def _frame(steps: list[tuple[tuple[str, ...], tuple[str, ...]]], is_async: bool)
     lines += [
         "    return result",
         "except BaseException as error:",
-        f"    value, failure = {wait}unwind(depth, ({', '.join(tokens)},), error, function, args, kwargs)",
+        f"    tokens = ({', '.join(tokens)},)",
+        "    try:",
+        f"        value, failure = {wait}unwind(depth, tokens, error, function, args, kwargs)",
+        "    except (RecursionError, MemoryError):",
+        # Nothing more can be called here; the next call that is in trouble gives back what this one held.
+        "        lost((depth, tokens))",
+        "        raise",
         "    if failure is None:",
         "        return value",
         "    try:",

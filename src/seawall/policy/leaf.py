@@ -47,7 +47,7 @@ async def call_async(call: Call) -> Ending:
 def call_on_thread(workers: Workers) -> Callable[[Call], Coroutine[Any, Any, Ending]]:
     """A leaf that runs a blocking function on one of `workers`, and waits no longer than the deadline."""
 
-    def protected(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def protected(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         result = function(*args, **kwargs)
         if type(result) in LAZY:
             refuse_lazy(result)

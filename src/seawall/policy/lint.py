@@ -5,6 +5,10 @@ Rules
     retry-in-retry           attempts multiply.
     attempt-timeout-total    the timeout of an attempt is not shorter than the one of the whole call.
     slow-after-timeout       an attempt is ended before the breaker would call it slow.
+    order                    a breaker outside a fallback never sees a failure; a bulkhead outside a breaker holds
+                             permits for calls that the breaker refuses; a hedge and a retry multiply attempts.
+    no-timeout-in-breaker    only the whole call has a timeout: to the breaker a hanging attempt looks cancelled, not
+                             failed.
     breaker-outside-retry    the breaker sees calls, not attempts: it notices failures late.
     bulkhead-outside-retry   a permit is held while the retry waits.
     timeout-outside-only     retries without a timeout of the attempt: a hanging one takes all the time there is.
@@ -70,6 +74,14 @@ def _order(specs: list[Spec]) -> Iterator[Finding]:
                 if isinstance(other, Fallback):
                     text = "it answers before the retry outside it can see the failure; put the fallback outermost"
                     yield Finding("retry-outside-fallback", other.name, text)
+        elif isinstance(spec, Hedge) and any(isinstance(other, Retry) for other in inside):
+            yield Finding("order", spec.name, "a retry inside the hedge: attempts multiply; keep one of them")
+        elif isinstance(spec, CircuitBreaker) and any(isinstance(other, Fallback) for other in inside):
+            text = "a fallback inside it answers for every failure, so it never sees one; put the fallback outermost"
+            yield Finding("order", spec.name, text)
+        elif isinstance(spec, Bulkhead) and any(isinstance(other, CircuitBreaker) for other in inside):
+            text = "it takes a permit for calls that the breaker inside it refuses; put it inside the breaker"
+            yield Finding("order", spec.name, text)
         elif isinstance(spec, (CircuitBreaker, Bulkhead)) and any(isinstance(other, Retry) for other in inside):
             if isinstance(spec, CircuitBreaker):
                 text = "it stands outside the retry and sees calls instead of attempts; put it inside"
@@ -101,6 +113,10 @@ def _times(specs: list[Spec]) -> Iterator[Finding]:
     if repeating and timeouts and all(index < repeating[0] for index, _ in timeouts):
         text = "only the whole call has a timeout: one attempt that hangs uses it up; add a Timeout inside"
         yield Finding("timeout-outside-only", specs[repeating[0]].name, text)
+    for index, spec in enumerate(specs):
+        if isinstance(spec, CircuitBreaker) and timeouts and all(place < index for place, _ in timeouts):
+            text = "no timeout inside it: an attempt that hangs is cancelled from outside and does not count; add one"
+            yield Finding("no-timeout-in-breaker", spec.name, text)
     guards = [spec for spec in specs if isinstance(spec, (Bulkhead, CircuitBreaker))]
     if guards and not timeouts and not any(isinstance(spec, Timeout) for spec in specs):
         yield Finding(

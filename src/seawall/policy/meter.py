@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from typing import Any
 
 from seawall.errors import Rejected
 from seawall.policies.layer import Call, Fast, Lane, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import forks
+from seawall.runtime.section import Section
 
 __all__ = ["Meter"]
 
@@ -35,7 +35,7 @@ class Meter(Live):
         super().__init__(site, MeterSpec())
         self._ticks = itertools.count()
         self._reads = 0
-        self._lock = threading.Lock()
+        self._lock = Section()
         self.failed_calls = self.rejected = self.cancelled = 0
         forks.renew_after_fork(self)
 
@@ -47,6 +47,8 @@ class Meter(Live):
             next(self._ticks)
 
     def note(self, call: Call, token: None, error: BaseException) -> None:
+        if self._lock.put_off(lambda: self.note(call, token, error)):
+            return
         with self._lock:
             if isinstance(error, Rejected):
                 self.rejected += 1
@@ -63,4 +65,4 @@ class Meter(Live):
         return {"calls": sum(ended.values()), **ended}
 
     def renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Section()

@@ -48,6 +48,7 @@ class Job:
             self.value = self.function()
         except BaseException as error:  # noqa: BLE001  # handed to the caller, whatever it is
             self.error = error
+        del self.function  # and what it holds, which is the caller's
         with self._lock:
             self.done = True
             callbacks, self._callbacks = self._callbacks, []

@@ -15,10 +15,15 @@ _losers: set[asyncio.Task[Any]] = set()
 
 
 class Race:
-    """A growing set of attempts. The first success wins; if all fail, the failure of the earliest started stands."""
+    """A growing set of attempts. The first success wins; if all fail, the failure of the earliest started stands.
 
-    def __init__(self, attempt: Callable[[], Awaitable[Ending]]) -> None:
+    An error that is `final` (an exit, a cancellation, an error of the program) decides at once: it is not waited over.
+    """
+
+    def __init__(self, attempt: Callable[[], Awaitable[Ending]], final: Callable[[BaseException], bool]) -> None:
         self._attempt = attempt
+        self._final = final
+        self._decisive = 0
         self._tasks: list[asyncio.Task[Ending]] = []
         self.winner: int | None = None
         """The number of the attempt that succeeded, from 0."""
@@ -45,15 +50,22 @@ class Race:
 
     def _look(self) -> bool:
         for number, task in enumerate(self._tasks):
-            if task.done() and not task.cancelled() and task.exception() is None and task.result()[1] is None:
-                self.winner = number
+            if not task.done():
+                continue
+            error = self._end_of(task)[1]
+            if error is None or self._final(error):
+                self._decisive = number
+                self.winner = number if error is None else None
                 return True
         return all(task.done() for task in self._tasks)
 
     @property
     def ending(self) -> Ending:
         """How the race ended, once it is decided."""
-        task = self._tasks[self.winner or 0]
+        return self._end_of(self._tasks[self._decisive])
+
+    @staticmethod
+    def _end_of(task: asyncio.Task[Ending]) -> Ending:
         if task.cancelled():
             return None, asyncio.CancelledError()
         error = task.exception()
@@ -66,6 +78,8 @@ class Race:
                 _losers.add(task)
                 task.add_done_callback(_bury)
                 task.cancel()
+        # The error of a failed attempt knows the frame of its task, and that frame knows this race.
+        self._tasks = []
 
 
 def _bury(task: asyncio.Task[Ending]) -> None:

@@ -186,6 +186,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 self._after_step()
         if self.after_turn is not None:
             self.after_turn()
+        # As asyncio's own loop does: an error knows this frame, and the task knows the error.
+        del handle, task
 
     def _jump(self) -> None:
         instant_ns = self._timers.next_ns()

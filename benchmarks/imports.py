@@ -46,6 +46,7 @@ def imports(effort: Effort) -> list[Table]:
     subjects = [
         _Import(SEAWALL, "ours", prelude, []),
         _Import(SEAWALL_NAMES, "ours", prelude, []),
+        _Import("import typing", "peer", "", [], note="standard library; the heaviest that Seawall needs itself"),
         _Import("import asyncio", "peer", "", [], note="standard library; what an eager asyncio costs"),
         _Import("import dataclasses", "peer", "", [], note="standard library; most of it is `inspect`"),
         *(_Import(statement, "peer", "", []) for statement in _PEERS),

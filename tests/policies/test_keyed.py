@@ -171,3 +171,21 @@ def test_a_policy_with_compartments_can_be_shown() -> None:
 async def test_a_block_has_no_arguments_to_take_the_key_from(world: World) -> None:
     with pytest.raises(TypeError, match="for_key"):
         Policy(Bulkhead(1).per(tenant_of)).guard()
+
+
+def test_a_compartment_that_made_room_before_it_was_entered_is_not_used() -> None:
+    policy = Policy(Bulkhead(1).per(tenant_of, most=1))
+    layers = policy[Per].layers
+    get, once = layers.get, ["b"]
+
+    def evicting(key: object) -> object:
+        cell = get(key)
+        if once:
+            get(once.pop())  # another thread needs the room, just now
+        return cell
+
+    layers.get = evicting  # type: ignore[method-assign]
+    seen: list[int] = []
+    policy.call(lambda tenant: seen.append(policy[Per].of(tenant).in_use), "a")
+    assert seen == [1]
+    assert not policy[Per].busy

@@ -59,6 +59,10 @@ class KeyedMap(Generic[K]):
             self._kept.move_to_end(key)
             return found
 
+    def keeps(self, key: Hashable, thing: K) -> bool:
+        """Whether `thing` is still what `get(key)` gives."""
+        return self._kept.get(key) is thing or self._overflow is thing
+
     def _make_room(self) -> bool:
         for _ in range(min(self.TRIES, len(self._kept))):
             key, candidate = next(iter(self._kept.items()))
@@ -141,10 +145,16 @@ class Keyed(Live):
         return Lane(partial(self._enter, is_async), _leave, takes_call=True)
 
     def _enter(self, is_async: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Live, Lane, Any]:
-        cell = self.layers.get(self._key(*args, **kwargs))
-        lane = cell.lane(is_async)
-        assert lane.enter is not None, "every guard has a way in"
-        return cell.live, lane, lane.enter()
+        key = self._key(*args, **kwargs)
+        while True:
+            cell = self.layers.get(key)
+            lane = cell.lane(is_async)
+            assert lane.enter is not None, "every guard has a way in"
+            token = lane.enter()
+            if self.layers.keeps(key, cell):
+                return cell.live, lane, token
+            # It made room for another key before it was entered, and this key may have a new one by now.
+            cell.live.undo(token)
 
     async def wait(self, call: Call) -> tuple[Live, Lane, Any]:
         cell = self.layers.get(self._key(*call.args, **call.kwargs))

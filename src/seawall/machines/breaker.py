@@ -116,7 +116,6 @@ class Breaker:
         return permit
 
     def _admit_closed(self, now: int) -> Permit:
-        self._refresh()
         if self.free_pass is not None:
             return self.free_pass
         permit = Permit(self._stay, now)
@@ -166,7 +165,6 @@ class Breaker:
             return self._settle_probe(permit, ended, now, rand)
         self._inflight.pop(permit, None)
         if ended.verdict is Verdict.IGNORE:
-            self._refresh()
             return None
         failed = ended.verdict is Verdict.FAIL
         if permit.slow_mark is None:

@@ -11,7 +11,7 @@ from seawall.policies.classify import PROGRAMMING, Errors, matcher
 from seawall.policies.functions import is_coroutine_function
 from seawall.policies.layer import Again, Call, Ending, Live, Site
 from seawall.policies.spec import Spec
-from seawall.policies.switch import Switch, guards_for
+from seawall.policies.switch import Switch, SwitchGuard
 
 __all__ = ["Fallback", "FallbackDriver", "same_args"]
 
@@ -97,7 +97,8 @@ class Fallback(Spec):
         return Fallback(*fields.pop("answers", self.answers), **fields)
 
     def bind(self, site: Site) -> Sequence[Live]:
-        return (FallbackDriver(site, self), *guards_for(site, self, self.when))
+        driver = FallbackDriver(site, self)
+        return (driver,) if self.when is None else (driver, SwitchGuard(site, self, self.when))
 
 
 class FallbackDriver(Live):

@@ -1,4 +1,4 @@
-"""What kind of function a user handed in."""
+"""What kind of function a user handed in, and whether it will do."""
 
 from __future__ import annotations
 

@@ -25,5 +25,5 @@ class Registry:
         self.switches: dict[str, Switch] = {}
 
 
-registry = Registry()
+registry: Registry = Registry()
 """The registry that is used when no other is given."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 from seawall import events
@@ -145,7 +144,3 @@ class SwitchGuard(Live):
         last = self.switch.history[-1]
         who = f" by {last.by}" if last.by else ""
         return f"The switch {self.switch.name!r} was turned on{who} ({last.why}): the fallback answers without a call."
-
-
-def guards_for(site: Site, spec: Spec, switch: Switch | None) -> Sequence[Live]:
-    return () if switch is None else (SwitchGuard(site, spec, switch),)

@@ -8,7 +8,7 @@ exactly as on a function, but for those that would have to return a value in its
 from __future__ import annotations
 
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
@@ -148,7 +148,7 @@ class Guard:
         run = self._enter(is_async=True)
         try:
             run.step()
-            await _waited(run)
+            await run.wait()
             run.settle()
         except BaseException:
             self._run = None
@@ -159,13 +159,9 @@ class Guard:
     ) -> Literal[False]:
         run = self._leave()
         run.step(error)
-        await _waited(run)
+        await run.wait()
         run.settle(error)
         return False
-
-
-def _waited(run: _Run) -> Awaitable[bool]:
-    return run.wait()
 
 
 class Attempt:
@@ -245,7 +241,7 @@ class Attempts:
             self._turn = run.step()
             while True:
                 if run.pending is not None:
-                    self._turn = await _waited(run)
+                    self._turn = await run.wait()
                 run.settle()
                 attempt = self._next()
                 if attempt is None:

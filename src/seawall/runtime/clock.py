@@ -10,7 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["install", "now_ns", "sleep_ns", "wait_for", "wall_time"]
+__all__ = ["EPOCH_NS", "install", "now_ns", "sleep_ns", "wait_for", "wall_ns", "wall_time"]
+
+EPOCH_NS = 1_767_225_600_000_000_000
+"""The civil time at which virtual clocks begin: midnight UTC of 1 January 2026."""
 
 
 def _sleep_ns(duration_ns: int) -> None:
@@ -20,6 +23,8 @@ def _sleep_ns(duration_ns: int) -> None:
 
 wall_time = time.time
 """Seconds of the civil calendar: for people to read, never for decisions."""
+wall_ns: Callable[[], int] = time.time_ns
+"""Nanoseconds of the civil calendar: for what must survive a restart. It may jump; `now_ns` does not."""
 now_ns: Callable[[], int] = time.monotonic_ns
 sleep_ns: Callable[[int], None] = _sleep_ns
 
@@ -36,17 +41,21 @@ def wait_for(lock: threading.Lock, timeout_ns: int | None) -> bool:
     return True
 
 
-def install(now: Callable[[], int], sleep: Callable[[int], None]) -> Callable[[], None]:
+def install(
+    now: Callable[[], int], sleep: Callable[[int], None], wall: Callable[[], int] | None = None
+) -> Callable[[], None]:
     """Put another clock in place for the whole process; return the function that puts the old one back.
 
-    `now` returns integer nanoseconds that never go back; `sleep` takes nanoseconds. For tests only.
+    `now` returns integer nanoseconds that never go back; `sleep` takes nanoseconds. `wall` is the civil clock; without
+    it, it begins at `EPOCH_NS` and goes as `now` does. For tests only.
     """
-    global now_ns, sleep_ns
-    before = now_ns, sleep_ns
+    global now_ns, sleep_ns, wall_ns
+    before = now_ns, sleep_ns, wall_ns
     now_ns, sleep_ns = now, sleep
+    wall_ns = (lambda: EPOCH_NS + now()) if wall is None else wall
 
     def restore() -> None:
-        global now_ns, sleep_ns
-        now_ns, sleep_ns = before
+        global now_ns, sleep_ns, wall_ns
+        now_ns, sleep_ns, wall_ns = before
 
     return restore

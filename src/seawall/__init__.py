@@ -1,5 +1,9 @@
 """Seawall keeps Python services standing when the services they call fail and when traffic surges."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from seawall import errors, events
 from seawall.context import Context, Criticality, carry, criticality, current, deadline, operation, remaining
 from seawall.errors import (
@@ -32,31 +36,65 @@ from seawall.policy import Policy
 from seawall.policy.outcome import Outcome
 from seawall.runtime.off import disable, enable
 
+if TYPE_CHECKING:
+    from seawall.cluster import (
+        Broadcast,
+        Cluster,
+        Dns,
+        Ejection,
+        Endpoint,
+        Failfast,
+        Failover,
+        Failsafe,
+        Failsilent,
+        File,
+        Forking,
+        Lookup,
+        PowerOfTwo,
+        Random,
+        RoundRobin,
+    )
+
 __all__ = [
     "BackendUnavailable",
+    "Broadcast",
     "BroadcastError",
     "BudgetSpent",
     "Bulkhead",
     "BulkheadFull",
     "CircuitBreaker",
     "CircuitOpen",
+    "Cluster",
     "ConfigError",
     "Context",
     "Criticality",
     "DeadlineExceeded",
     "Degraded",
+    "Dns",
+    "Ejection",
+    "Endpoint",
+    "Failfast",
+    "Failover",
+    "Failsafe",
+    "Failsilent",
     "Fallback",
+    "File",
+    "Forking",
     "Hedge",
+    "Lookup",
     "NoEndpoints",
     "NotQueued",
     "Outcome",
     "Per",
     "Policy",
+    "PowerOfTwo",
+    "Random",
     "RateLimited",
     "Registry",
     "Rejected",
     "Retry",
     "RetryBudget",
+    "RoundRobin",
     "SeawallError",
     "Switch",
     "Timeout",
@@ -75,3 +113,39 @@ __all__ = [
     "same_args",
 ]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "seawall.cluster": (
+        "Broadcast",
+        "Cluster",
+        "Dns",
+        "Ejection",
+        "Endpoint",
+        "Failfast",
+        "Failover",
+        "Failsafe",
+        "Failsilent",
+        "File",
+        "Forking",
+        "Lookup",
+        "PowerOfTwo",
+        "Random",
+        "RoundRobin",
+    ),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+# Imported at their first use: a service that protects single functions does not pay for clusters when it starts.
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415  # as above
+
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

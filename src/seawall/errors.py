@@ -18,6 +18,8 @@ SeawallError
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 __all__ = [
     "BackendUnavailable",
@@ -154,7 +156,32 @@ class DeadlineExceeded(SeawallError, TimeoutError):
 
 
 class BroadcastError(SeawallError):
-    """Some replicas of a broadcast failed."""
+    """Some replicas of a broadcast failed.
+
+    `succeeded` maps endpoints to values, `failed` endpoints to errors; `needed` is how many had to succeed.
+    """
+
+    def __init__(
+        self,
+        policy: str = "",
+        *,
+        succeeded: Mapping[Any, Any] = MappingProxyType({}),
+        failed: Mapping[Any, Exception] = MappingProxyType({}),
+        needed: int = 0,
+    ) -> None:
+        super().__init__(policy)
+        self.policy = policy
+        self.succeeded = succeeded
+        self.failed = failed
+        self.needed = needed
+
+    def __str__(self) -> str:
+        every = len(self.succeeded) + len(self.failed)
+        shown = [f"{endpoint}: {type(error).__name__}: {error}"[:160] for endpoint, error in self.failed.items()]
+        more = f"; and {len(shown) - 3} more" if len(shown) > 3 else ""
+        who = f"{self.policy}: " if self.policy else ""
+        counts = f"{len(self.succeeded)} of {every} endpoints succeeded, {self.needed} had to"
+        return f"{who}{counts} ({'; '.join(shown[:3])}{more})"
 
 
 class NotQueued(SeawallError):

@@ -25,11 +25,21 @@ if TYPE_CHECKING:
     import logging
 
 __all__ = [
+    "AttemptFailed",
     "BreakerChanged",
+    "BroadcastFailed",
     "CallRefused",
+    "EndpointEjected",
+    "EndpointReturned",
+    "EndpointsChanged",
     "Event",
+    "FailedOver",
+    "FailedSafe",
     "FellBack",
+    "ForkStarted",
+    "GaveUp",
     "HedgeStarted",
+    "LookupFailed",
     "RetryGaveUp",
     "RetryScheduled",
     "Sink",
@@ -115,11 +125,88 @@ class SwitchChanged(Event, kw_only=True):
     expires_in: float | None
 
 
+class EndpointsChanged(Event, kw_only=True):
+    """The list of endpoints of a cluster changed. Here and below `policy` is the name of the cluster."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+class LookupFailed(Event, kw_only=True):
+    """A source of endpoints failed, or had none; the last good list stays."""
+
+    reason: str
+    error: Exception | None
+
+
+class EndpointEjected(Event, kw_only=True):
+    """An endpoint gets no traffic for `out_for` seconds."""
+
+    endpoint: str
+    why: str
+    out_for: float
+
+
+class EndpointReturned(Event, kw_only=True):
+    """The probe of an ejected endpoint succeeded."""
+
+    endpoint: str
+
+
+class AttemptFailed(Event, kw_only=True):
+    """An attempt at an endpoint failed, or its own guards refused it (`refused`); `attempt` counts from 1."""
+
+    endpoint: str
+    attempt: int
+    error: BaseException
+    refused: bool
+
+
+class FailedOver(Event, kw_only=True):
+    """A call goes on after a failed attempt: `attempt` (2, 3, ...) starts after `delay` seconds."""
+
+    attempt: int
+    delay: float
+    error: BaseException
+
+
+class GaveUp(Event, kw_only=True):
+    """A failover ended with an error: `reason` is `"attempts"`, `"budget"`, `"deadline"`, `"retry_after"`, or
+    `"final"` for an error that is not tried again."""
+
+    attempts: int
+    reason: str
+    error: BaseException
+
+
+class ForkStarted(Event, kw_only=True):
+    """One more fork was started: after `after` seconds of silence, or because one had failed (0)."""
+
+    after: float
+
+
+class FailedSafe(Event, kw_only=True):
+    """`Failsafe` recorded the error and answered with its default."""
+
+    error: BaseException
+
+
+class BroadcastFailed(Event, kw_only=True):
+    """A broadcast reached too few endpoints."""
+
+    succeeded: int
+    failed: int
+    needed: int
+
+
 class Sink(Protocol):
     """Anything that takes events."""
 
     def __call__(self, event: Any, /) -> object: ...
 
+
+GRAVE = (SwitchChanged, EndpointEjected, LookupFailed, BroadcastFailed)
+"""What is logged as a warning; so are breakers that open."""
 
 _changing = threading.RLock()
 # Replaced as a whole: readers take no lock and see the old or the new tuple. The hot path asks only if it is empty.
@@ -156,7 +243,8 @@ def emit(event: Event) -> None:
 
 
 def log_to(logger: logging.Logger | None = None) -> Callable[[], None]:
-    """Log every event to `logger` (default: `seawall`): warnings for opened breakers and switches, info for the rest.
+    """Log every event to `logger` (default: `seawall`): warnings for what an operator should see
+    (opened breakers, switches, ejected endpoints, failed lookups and broadcasts), info for the rest.
 
     Returns the function that stops it.
     """
@@ -165,7 +253,7 @@ def log_to(logger: logging.Logger | None = None) -> Callable[[], None]:
     target = logging.getLogger("seawall") if logger is None else logger
 
     def sink(event: Event) -> None:
-        grave = isinstance(event, SwitchChanged) or (isinstance(event, BreakerChanged) and event.after != "closed")
+        grave = isinstance(event, GRAVE) or (isinstance(event, BreakerChanged) and event.after != "closed")
         target.log(logging.WARNING if grave else logging.INFO, "%r", event, extra={"seawall_event": event})
 
     return subscribe(sink)

@@ -81,6 +81,13 @@ class BudgetMeter:
             names={"budget": self._machine, "count": self.count_call},
         )
 
+    def count_quickly(self, now_ns: int) -> None:
+        """Count one call, without the lock where the interpreter makes that atomic."""
+        if now_ns < self._machine.edge_ns:
+            next(self._machine.ticks)
+        else:
+            self.count_call(None, now_ns, None)
+
     def count_call(self, token: object, now_ns: int, result: object) -> None:
         """Count one call, under the lock."""
         if self._lock.put_off(lambda: self.count_call(token, now_ns, result)):

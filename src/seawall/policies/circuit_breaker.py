@@ -358,6 +358,8 @@ class BreakerGuard(Live):
 
     @property
     def refuses(self) -> bool:
+        if self._machine.free_pass is not None:
+            return False
         now = self.snapshot()
         return now["mode"] != "shadow" and (now["state"] == "forced_open" or bool(now["retry_after"]))
 

@@ -10,7 +10,7 @@ from seawall.machines.verdict import Verdict
 from seawall.policies.functions import check_predicate
 from seawall.units import LONGEST, SECOND, given
 
-__all__ = ["PROGRAMMING", "Errors", "Matcher", "add_note", "matcher", "retry_after_of", "verdict_of"]
+__all__ = ["PROGRAMMING", "Errors", "Judged", "Matcher", "add_note", "matcher", "retry_after_of", "verdict_of"]
 
 Errors = type[Exception] | tuple[type[Exception], ...] | Callable[[Exception], object]
 """Exception types, or a predicate of the exception."""
@@ -18,6 +18,12 @@ Matcher = Callable[[BaseException], bool]
 
 PROGRAMMING = (TypeError, NameError, AttributeError, AssertionError, SyntaxError)
 """Errors of the program, not of the world: calling again or hiding them helps nobody, unless they are named."""
+
+
+class Judged(Exception):
+    """An error that brings its verdict along: an edge knows what an answer of its protocol says of the target."""
+
+    verdict = Verdict.FAIL
 
 
 def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
@@ -79,6 +85,8 @@ def verdict_of(error: BaseException, means_failure: Matcher, means_nothing: Matc
         return Verdict.IGNORE
     if means_nothing is not None and means_nothing(error):
         return Verdict.IGNORE
+    if isinstance(error, Judged) and error.verdict is not Verdict.FAIL:
+        return error.verdict
     return Verdict.FAIL if means_failure(error) else Verdict.OK
 
 

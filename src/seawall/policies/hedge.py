@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seawall import events
 from seawall.errors import ConfigError
@@ -13,12 +13,10 @@ from seawall.policies.classify import PROGRAMMING
 from seawall.policies.layer import Again, Call, Ending, Live, Site
 from seawall.policies.spec import Spec
 from seawall.runtime import clock
-from seawall.units import Duration, count_of, duration_ns, show_seconds
+from seawall.runtime.race import Race
+from seawall.units import Duration, count_of, duration_ns, given, show_seconds
 
-if TYPE_CHECKING:
-    from seawall.runtime.race import Race
-
-__all__ = ["Hedge", "HedgeDriver"]
+__all__ = ["Hedge", "HedgeDriver", "is_final", "quantile_of"]
 
 
 class Hedge(Spec):
@@ -68,17 +66,18 @@ class Hedge(Spec):
         return (HedgeDriver(site, self),)
 
 
-def quantile_of(after: Duration) -> int | None:
-    """The quantile in parts per million, or None if `after` is a duration. Raises `ConfigError` for p0 to p49."""
+def quantile_of(after: Duration, field: str = "Hedge(after)") -> int | None:
+    """The quantile in parts per million, or None if it is a duration. Raises `ConfigError` for p0 to p49."""
     if not isinstance(after, str) or not after.startswith("p"):
         return None
     digits = after[1:]
     if not (digits.isascii() and digits.isdigit() and len(digits) == 2 and int(digits) >= 50):
-        raise ConfigError(f'Hedge(after={after!r}): expected "p50" to "p99", or a duration')
+        raise ConfigError(f'{given(field, after)}: expected "p50" to "p99", or a duration')
     return int(digits) * 10_000
 
 
-def _is_final(error: BaseException) -> bool:
+def is_final(error: BaseException) -> bool:
+    """Whether it decides a race at once: an exit, a cancellation, an error of the program."""
     return not isinstance(error, Exception) or isinstance(error, PROGRAMMING)
 
 
@@ -116,9 +115,9 @@ class HedgeDriver(Live):
         if self.shadow or delay is None:
             ending = await again()
         else:
-            from seawall.runtime.race import Race  # noqa: PLC0415  # asyncio, not before the first async use
+            from seawall.runtime.task_legs import TaskLegs  # noqa: PLC0415  # asyncio, not before the first async use
 
-            ending = await self._race(Race(again, _is_final), delay)
+            ending = await self._race(Race(TaskLegs(), is_final), again, delay)
         if ending[1] is None:
             self._latency.record(clock.now_ns() - started)
         try:
@@ -126,17 +125,17 @@ class HedgeDriver(Live):
         finally:
             del ending  # an error in it knows this frame: see Chain.attempt
 
-    async def _race(self, race: Race, delay_ns: int) -> Ending:
+    async def _race(self, race: Race, again: Again, delay_ns: int) -> Ending:
         """Start an attempt whenever the ones before it have been silent for `delay_ns`."""
         try:
-            race.start()
+            race.start(again)
             for _ in range(self._max):
                 if await race.decided(delay_ns):
                     break
                 if self._budget is not None and not self._budget.take():
                     break
                 self.hedges += 1
-                race.start()
+                race.start(again)
                 if events.sinks:
                     events.emit(events.HedgeStarted(policy=self.policy, layer=self.name, after=delay_ns / 1e9))
             await race.decided(None)

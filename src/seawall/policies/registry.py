@@ -1,10 +1,11 @@
-"""Where things with a name are found: retry budgets and degradation switches, shared by policies and operators."""
+"""Where things with a name are found: retry budgets, degradation switches and clusters."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from seawall.cluster.cluster import Cluster
     from seawall.policies.budget import BudgetMeter
     from seawall.policies.switch import Switch
 
@@ -23,6 +24,7 @@ class Registry:
     def __init__(self) -> None:
         self.budgets: dict[str, BudgetMeter] = {}
         self.switches: dict[str, Switch] = {}
+        self.clusters: dict[str, Cluster[Any]] = {}
 
 
 registry: Registry = Registry()

@@ -10,6 +10,7 @@ from seawall.context import CURRENT, derive, restore
 from seawall.errors import ConfigError
 from seawall.machines.backoff import Backoff
 from seawall.policies.budget import BudgetMeter, RetryBudget, check_budget, meter_for
+from seawall.policies.causes import Earlier
 from seawall.policies.classify import Errors, add_note, matcher, retry_after_of
 from seawall.policies.functions import check_predicate
 from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site, Unwanted
@@ -18,12 +19,6 @@ from seawall.runtime import chance, clock, off
 from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
 
 __all__ = ["Retry", "RetryDriver"]
-
-CAUSE: Any = BaseException.__dict__["__cause__"]
-TRACEBACK: Any = BaseException.__dict__["__traceback__"]
-CHAIN_LENGTH = 5
-"""How many earlier errors stay on the cause chain: a million attempts must not grow without end."""
-
 
 class Retry(Spec):
     """Call again after a failure, with exponential backoff and full jitter, within a retry budget.
@@ -185,7 +180,7 @@ class RetryDriver(Live):
             self._budget.count_call(None, clock.now_ns(), None)
         value: Any = None
         failure: BaseException | None = error
-        earlier: list[BaseException] = []
+        earlier = Earlier()
         attempt = 1
         try:
             while failure is not None and (isinstance(failure, Unwanted) or self._means(failure)):
@@ -195,11 +190,8 @@ class RetryDriver(Live):
                 if self.shadow:
                     self._announce(attempt + 1, pause, failure)
                     break
-                if any(failure is known for known in earlier):
-                    # An instance raised again and again would gather the traceback of every attempt.
-                    TRACEBACK.__set__(failure, None)
-                elif not isinstance(failure, Unwanted):
-                    earlier = [*earlier[-CHAIN_LENGTH + 1 :], failure]
+                if not isinstance(failure, Unwanted):
+                    earlier.add(failure)
                 attempt += 1
                 self.retries += 1
                 self._announce(attempt, pause, failure)
@@ -209,7 +201,7 @@ class RetryDriver(Live):
             if isinstance(failure, Unwanted):
                 return failure.result, None
             if failure is not None:
-                _chain(failure, earlier)
+                earlier.chain_to(failure)
             return value, failure
         finally:
             # The errors of the attempts know this frame, which called them: a circle for the collector if it knew them.
@@ -297,27 +289,3 @@ class RetryDriver(Live):
         state = f"its budget has {left} left" if left else "its budget is empty, so a failure would be final"
         return f"The retry makes up to {self._attempts} attempts; {state}."
 
-
-def _chain(error: BaseException, earlier: list[BaseException]) -> None:
-    """Hang the earlier errors on the end of the cause chain of `error`, newest first.
-
-    The chain closes no circle, and grows to `CHAIN_LENGTH` causes only, however often one instance is raised.
-    """
-    seen = [error]
-    for previous in reversed(earlier):
-        while seen[-1].__cause__ is not None:
-            seen.append(seen[-1].__cause__)
-            if len(seen) > CHAIN_LENGTH or any(seen[-1] is known for known in seen[:-1]):
-                return
-        if any(link is known for link in _causes(previous) for known in seen):
-            continue
-        # By the slot itself: an error may be a frozen dataclass.
-        CAUSE.__set__(seen[-1], previous)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """The error and its causes, each once."""
-    links = [error]
-    while links[-1].__cause__ is not None and all(links[-1].__cause__ is not known for known in links):
-        links.append(links[-1].__cause__)
-    return links

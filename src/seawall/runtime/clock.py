@@ -41,6 +41,11 @@ def wait_for(lock: threading.Lock, timeout_ns: int | None) -> bool:
     return True
 
 
+def is_real() -> bool:
+    """Whether time passes by itself; false while a test has put a clock of its own in place."""
+    return sleep_ns is _sleep_ns
+
+
 def install(
     now: Callable[[], int], sleep: Callable[[int], None], wall: Callable[[], int] | None = None
 ) -> Callable[[], None]:

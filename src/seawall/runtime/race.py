@@ -1,17 +1,39 @@
-"""Attempts that run side by side until one succeeds or all have failed."""
+"""Attempts that run side by side until one succeeds or all have failed: one text for tasks and for threads."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
-__all__ = ["Race"]
+from seawall.runtime import clock
+
+__all__ = ["Attempt", "Ending", "Leg", "Legs", "Race"]
 
 Ending = tuple[Any, BaseException | None]
+Attempt = Callable[[], Awaitable[Ending]]
 
-# A task that nobody refers to may be collected in mid-flight; losers stay here until they have ended.
-_losers: set[asyncio.Task[Any]] = set()
+
+class Leg(Protocol):
+    """One attempt on its way."""
+
+    @property
+    def done(self) -> bool: ...
+    def end(self) -> Ending:
+        """How it ended, once it is done."""
+        ...
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more: it is cancelled if it can be, and what it brings all the same is closed."""
+        ...
+
+
+class Legs(Protocol):
+    """Where attempts run: in tasks, or on threads."""
+
+    def start(self, attempt: Attempt) -> Leg: ...
+    async def wait(self, running: Sequence[Leg], timeout_ns: int | None) -> None:
+        """Until one of them is done, or for `timeout_ns`."""
+        ...
 
 
 class Race:
@@ -20,97 +42,81 @@ class Race:
     An error that is `final` (an exit, a cancellation, an error of the program) decides at once: it is not waited over.
     """
 
-    def __init__(self, attempt: Callable[[], Awaitable[Ending]], final: Callable[[BaseException], bool]) -> None:
-        self._attempt = attempt
+    def __init__(self, legs: Legs, final: Callable[[BaseException], bool]) -> None:
+        self._where = legs
         self._final = final
         self._decisive = 0
-        self._tasks: list[asyncio.Task[Ending]] = []
+        self._legs: list[Leg] = []
+        self.settled = False
+        """Whether one has succeeded, or ended with an error that is final."""
         self.winner: int | None = None
         """The number of the attempt that succeeded, from 0."""
 
-    def start(self) -> None:
-        """Begin one more attempt, in a task of its own."""
+    def start(self, attempt: Attempt) -> None:
+        """Begin one more attempt."""
+        self._legs.append(self._where.start(attempt))
 
-        async def run() -> Ending:
-            return await self._attempt()
+    async def decided(self, timeout_ns: int | None, *, failures: int | None = None) -> bool:
+        """Wait until one has succeeded or all have failed, at most for `timeout_ns`; tells whether it is so.
 
-        self._tasks.append(asyncio.get_running_loop().create_task(run()))
-
-    async def decided(self, timeout_ns: int | None) -> bool:
-        """Wait until one has succeeded or all have failed, at most for `timeout_ns`; tells whether it is so."""
-        loop = asyncio.get_running_loop()
-        end = None if timeout_ns is None else loop.time() + timeout_ns / 1e9
+        With `failures` it returns as well, false, once more attempts than that have failed.
+        """
+        end = None if timeout_ns is None else clock.now_ns() + timeout_ns
         while not self._look():
-            left = None if end is None else end - loop.time()
-            if left is not None and left <= 0:
+            if failures is not None and self.failures > failures:
                 return False
-            running = [task for task in self._tasks if not task.done()]
-            await asyncio.wait(running, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if not await self._wait(end):
+                return False
+        return True
+
+    async def all_ended(self, timeout_ns: int | None) -> bool:
+        """Wait until all have ended, or an error that is final; at most for `timeout_ns`."""
+        end = None if timeout_ns is None else clock.now_ns() + timeout_ns
+        while not all(leg.done for leg in self._legs):
+            self._look()
+            if (self.settled and self.winner is None) or not await self._wait(end):
+                return False
+        return True
+
+    async def _wait(self, end: int | None) -> bool:
+        """Wait for one more to end; tells whether there was time left."""
+        left = None if end is None else end - clock.now_ns()
+        if left is not None and left <= 0:
+            return False
+        await self._where.wait([leg for leg in self._legs if not leg.done], left)
         return True
 
     def _look(self) -> bool:
-        for number, task in enumerate(self._tasks):
-            if not task.done():
+        for number, leg in enumerate(self._legs):
+            if not leg.done:
                 continue
-            error = self._end_of(task)[1]
+            error = leg.end()[1]
             if error is None or self._final(error):
                 self._decisive = number
+                self.settled = True
                 self.winner = number if error is None else None
                 return True
-        return all(task.done() for task in self._tasks)
+        return all(leg.done for leg in self._legs)
 
     @property
     def ending(self) -> Ending:
         """How the race ended, once it is decided."""
-        return self._end_of(self._tasks[self._decisive])
+        return self._legs[self._decisive].end()
 
-    @staticmethod
-    def _end_of(task: asyncio.Task[Ending]) -> Ending:
-        if task.cancelled():
-            return None, asyncio.CancelledError()
-        error = task.exception()
-        return task.result() if error is None else (None, error)
+    @property
+    def endings(self) -> list[Ending | None]:
+        """How each attempt ended, in the order in which they were started; None for those still running."""
+        return [leg.end() if leg.done else None for leg in self._legs]
 
-    def end(self) -> None:
-        """Cancel whoever still runs; what losers bring back all the same is closed."""
-        for number, task in enumerate(self._tasks):
-            if number != self.winner:
-                _losers.add(task)
-                task.add_done_callback(_bury)
-                task.cancel()
+    @property
+    def failures(self) -> int:
+        """How many have ended, none of them with a success as long as the race is not settled."""
+        return sum(leg.done for leg in self._legs)
+
+    def end(self, *, unwanted: bool = True) -> None:
+        """Abandon whoever did not win; with `unwanted=False` those who have ended keep what they brought."""
+        for number, leg in enumerate(self._legs):
+            if number != self.winner and (unwanted or not leg.done):
+                leg.abandon()
         # The error of a failed attempt knows the frame of its task, and that frame knows this race.
-        self._tasks = []
-
-
-def _bury(task: asyncio.Task[Ending]) -> None:
-    _losers.discard(task)
-    if task.cancelled() or task.exception() is not None:
-        return
-    value, error = task.result()
-    if error is not None or value is None:
-        return
-    close = getattr(value, "aclose", None) or getattr(value, "close", None)
-    if not callable(close):
-        return
-    try:
-        closing: Any = close()
-    except Exception as raised:  # noqa: BLE001  # a broken close must not hide the winner
-        _report(raised)
-        return
-    if hasattr(closing, "__await__"):
-        closer = task.get_loop().create_task(_finish(closing))
-        _losers.add(closer)
-        closer.add_done_callback(_losers.discard)
-
-
-async def _finish(closing: Awaitable[object]) -> None:
-    try:
-        await closing
-    except Exception as raised:  # noqa: BLE001  # as above
-        _report(raised)
-
-
-def _report(error: Exception) -> None:
-    # Without the task in it: from 3.12 on the handler would run in the context of that task, which may be entered now.
-    message = "closing the result of a losing attempt failed"
-    asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+        self._legs = []

@@ -1,0 +1,94 @@
+"""`Failsafe`: when the attempt fails, note it and answer with a default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast, overload
+
+from seawall import events
+from seawall.cluster.reading import is_final
+from seawall.cluster.serving import Serving
+from seawall.cluster.strategy import LiveStrategy, Strategy
+from seawall.errors import ConfigError, DeadlineExceeded
+from seawall.policies.layer import Ending
+
+__all__ = ["Failsafe"]
+
+D_co = TypeVar("D_co", covariant=True)
+T = TypeVar("T")
+
+
+class Failsafe(Strategy[D_co]):
+    """Make one attempt; if it fails, the error is recorded (an event, a count) and `default` is the answer.
+
+    For side calls: audit, logs, metrics. A call that hangs is not safe: give the endpoints a `Timeout` (`lint` asks for
+    one). Errors of the program are not hidden. `outcome.degraded` tells that the answer is the default.
+
+    Args:
+        default: the answer, or a function of the error that gives it (async ones work in async calls). Default None.
+
+    Raises:
+        ConfigError: `default` is a class.
+
+    Example:
+        >>> from seawall import Cluster, Failsafe
+        >>> def note(endpoint, entry): raise ConnectionError("the audit is down")
+        >>> audit = Cluster("audit", ["a:80"], strategy=Failsafe(default=False))
+        >>> audit.call(note, "login")
+        False
+
+    After Dubbo's failsafe cluster.
+    """
+
+    __slots__ = ("default",)
+
+    default: D_co | Callable[[Exception], D_co]
+
+    @overload
+    def __init__(self: Failsafe[None], *, name: str | None = None) -> None: ...
+    @overload
+    def __init__(self: Failsafe[T], default: Callable[[Exception], T], *, name: str | None = None) -> None: ...
+    @overload
+    def __init__(self: Failsafe[T], default: T, *, name: str | None = None) -> None: ...
+    def __init__(self, default: Any = None, *, name: str | None = None) -> None:
+        if isinstance(default, type):
+            raise ConfigError(
+                f"Failsafe(default={default!r}): a class would be called with the error; give a value or a function"
+            )
+        self._init(name, default=default)
+
+    def live(self, cluster: str) -> LiveFailsafe:
+        return LiveFailsafe(cluster, self)
+
+
+class LiveFailsafe(LiveStrategy):
+    """A failsafe at work."""
+
+    kind = "failsafe"
+
+    def __init__(self, cluster: str, spec: Failsafe[Any]) -> None:
+        super().__init__(cluster, spec)
+        self._default = spec.default
+        self.saved = 0
+
+    async def failed(self, call: Serving, error: BaseException) -> Ending:
+        impatient = isinstance(error, DeadlineExceeded)
+        if not isinstance(error, Exception) or (is_final(error) and not impatient):
+            return None, error
+        self.saved += 1
+        call.degraded = True
+        if events.sinks:
+            events.emit(events.FailedSafe(policy=call.name, layer=self.name, error=error))
+        await call.discard((None, error))
+        if not callable(self._default):
+            return self._default, None
+        answer = self._default(error)
+        if call.runtime.is_async and hasattr(answer, "__await__"):
+            answer = await cast("Any", answer)
+        return answer, None
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"saved": self.saved}
+
+    def explain(self) -> str:
+        return f"Failsafe: an error is recorded ({self.saved} so far) and the default is the answer."

@@ -1,0 +1,151 @@
+"""The attempts of a race on threads: bounded in number, each with its caller's context, abandoned when they lose.
+
+A thread cannot be interrupted. A loser runs on to its end and keeps its thread and its permits until then; what it
+brings is closed. When all threads are taken, an attempt is refused instead of queued.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from seawall.errors import BulkheadFull
+from seawall.runtime import clock, forks
+from seawall.runtime.blocking import drive
+from seawall.runtime.closing import closer_of
+from seawall.runtime.jobs import Job, Workers
+from seawall.runtime.race import Attempt, Ending, Leg
+
+__all__ = ["Pool", "ThreadLeg", "ThreadLegs"]
+
+
+class Bell:
+    """Wakes the one thread that waits for it; a ring before the wait is not lost."""
+
+    __slots__ = ("_changing", "_gate", "_rung")
+
+    def __init__(self) -> None:
+        self._gate = threading.Lock()
+        self._gate.acquire()
+        self._changing = threading.Lock()
+        self._rung = False
+
+    def ring(self) -> None:
+        with self._changing:
+            if not self._rung:
+                self._rung = True
+                self._gate.release()
+
+    def wait(self, timeout_ns: int | None) -> None:
+        if clock.wait_for(self._gate, timeout_ns):
+            with self._changing:
+                self._rung = False
+
+
+class Pool:
+    """At most `limit` threads."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.workers = Workers(f"seawall {name}")
+        self.renew_after_fork()
+        forks.renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        self._free = list(range(self.limit))
+        self.workers.renew()
+
+    @property
+    def in_use(self) -> int:
+        """How many threads work now."""
+        return self.limit - len(self._free)
+
+    def submit(self, attempt: Attempt) -> Job:
+        """Run an attempt on a thread. Raises `BulkheadFull` if none is free."""
+        try:
+            seat = self._free.pop()  # atomic, as is putting it back
+        except IndexError:
+            taken = f"all {self.limit} threads for parallel attempts are taken"
+            raise BulkheadFull(
+                taken, policy=self.name, measured=self.limit, threshold=self.limit, retry_after=1.0
+            ) from None
+        free = self._free
+        run = contextvars.copy_context().run
+
+        def work() -> Ending:
+            try:
+                return run(drive, attempt())  # type: ignore[arg-type]  # every attempt is a coroutine
+            finally:
+                free.append(seat)
+
+        try:
+            return self.workers.submit(work)
+        except BaseException:
+            free.append(seat)
+            raise
+
+
+class ThreadLeg:
+    """One attempt on a thread of its own, or refused for want of one."""
+
+    __slots__ = ("_ending", "_job")
+
+    def __init__(self, pool: Pool, bell: Bell, attempt: Attempt) -> None:
+        self._ending: Ending | None = None
+        try:
+            self._job = pool.submit(attempt)
+        except (BulkheadFull, RuntimeError) as refusal:  # RuntimeError: the system has no more threads
+            self._ending = None, refusal
+        else:
+            self._job.on_end(bell.ring)
+
+    @property
+    def done(self) -> bool:
+        return self._ending is not None or self._job.done
+
+    def end(self) -> Ending:
+        if self._ending is None:
+            value, error = self._job.take()
+            self._ending = value if error is None else (None, error)
+        return self._ending
+
+    def abandon(self) -> None:
+        if self._ending is None:
+            self._job.on_end(partial(_close, self._job))
+        else:
+            _close_ending(self._ending)
+
+
+class ThreadLegs:
+    """Starts the attempts of one race on the threads of a pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._bell = Bell()
+
+    def start(self, attempt: Attempt) -> ThreadLeg:
+        return ThreadLeg(self._pool, self._bell, attempt)
+
+    async def wait(self, running: Sequence[Leg], timeout_ns: int | None) -> None:
+        self._bell.wait(timeout_ns)
+
+
+def _close(job: Job) -> None:
+    value, error = job.take()
+    if error is None and value is not None:
+        _close_ending(value)
+
+
+def _close_ending(ending: Ending) -> None:
+    close = closer_of(ending, is_async=False)
+    if close is None:
+        return
+    try:
+        close()
+    except Exception:
+        import logging  # noqa: PLC0415  # only a broken close pays for it
+
+        logging.getLogger("seawall").exception("closing the result of a losing attempt failed")

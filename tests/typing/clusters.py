@@ -26,6 +26,10 @@ async def alevel(endpoint: Endpoint, sku: str, *, fresh: bool = False) -> int:
     return 0
 
 
+def in_words(error: Exception) -> str:
+    return str(error)
+
+
 plain = Cluster("plain", ["a:80"])
 assert_type(plain, Cluster[Failover])
 over = Cluster("over", ["a:80"], strategy=Failover(retries=1))
@@ -34,7 +38,7 @@ silent = Cluster("silent", ["a:80"], strategy=Failsilent())
 forked = Cluster("forked", ["a:80"], strategy=Forking(stagger="50ms"))
 told = Cluster("told", ["a:80"], strategy=Broadcast())
 safe_value = Cluster("safe", ["a:80"], strategy=Failsafe("none"))
-safe_function = Cluster("safe", ["a:80"], strategy=Failsafe(lambda error: str(error)))
+safe_function = Cluster("safe", ["a:80"], strategy=Failsafe(in_words))
 safe_none = Cluster("safe", ["a:80"], strategy=Failsafe())
 
 assert_type(plain.call(level, "A-7"), int)
@@ -74,4 +78,4 @@ async def adecorated(endpoint: Endpoint, sku: str) -> int:
 assert_type(decorated("A-7"), int)
 wanted: Callable[[str], Coroutine[Any, Any, int | str]] = adecorated
 
-plain.call(level)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+plain.call(level)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

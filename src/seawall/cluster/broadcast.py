@@ -70,9 +70,9 @@ class LiveBroadcast(LiveStrategy):
 
     def needed(self, size: int) -> int:
         """How many of `size` endpoints must succeed."""
-        if self._quorum == "all":
-            return size
-        return size // 2 + 1 if self._quorum == "majority" else self._quorum
+        if isinstance(self._quorum, int):
+            return self._quorum
+        return size if self._quorum == "all" else size // 2 + 1
 
     async def serve(self, call: Serving) -> Ending:
         seats = list(call.roster.seats())

@@ -51,8 +51,8 @@ class Cluster(Generic[S_co]):
         around: layers around the whole call: a `Fallback`, a total `Timeout`.
         balancer: `PowerOfTwo()` by default; `RoundRobin()`, `Random()`.
         ejection: `Ejection(...)` takes endpoints that keep failing out of the traffic. Default: none.
-        on: exception types or a predicate: what counts as a failure of an endpoint. Any other error is an answer, raised
-            at once. Default: every `Exception` but errors of the program and refusals from further inside.
+        on: exception types or a predicate: what counts as a failure of an endpoint. Any other error is an answer,
+            raised at once. Default: every `Exception` but errors of the program and refusals from further inside.
         max_threads: how many threads parallel attempts of synchronous calls may take. Default 64.
         names: the registry in which it is found by its name. Default: the one of this process.
 
@@ -133,11 +133,12 @@ class Cluster(Generic[S_co]):
         self._take(core, strategy)
         names.clusters[core.name] = self
 
-    def _take(self, core: Core, strategy: S_co) -> None:
-        if not isinstance(strategy, Strategy):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+    def _take(self, core: Core, strategy: Any) -> None:
+        if not isinstance(strategy, Strategy):
             raise ConfigError(f"{core.name}: strategy={strategy!r}: expected Failover(...), Forking(...) or the like")
         self._core = core
-        self._calls = core.calls_for(strategy)
+        known: Strategy[Any] = strategy
+        self._calls = core.calls_for(known)
         # The healthy path is one frame shorter if the bound method of the calls stands in the place of the method here.
         vars(self).update(strategy=strategy, call=self._calls.call, acall=self._calls.acall)
 
@@ -232,11 +233,12 @@ class Cluster(Generic[S_co]):
         return await self.using(Broadcast()).acall(function, *args, **kwargs)
 
     @overload
-    def __call__(
+    # The more special ones come first, and are meant.
+    def __call__(  # type: ignore[overload-overlap]  # pyright: ignore[reportOverlappingOverload]
         self: Cluster[Broadcast], function: Callable[Concatenate[Endpoint, P], Coroutine[Any, Any, T]], /
     ) -> Callable[P, Coroutine[Any, Any, Mapping[Endpoint, T]]]: ...
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # the same
         self: Cluster[Broadcast], function: Callable[Concatenate[Endpoint, P], T], /
     ) -> Callable[P, Mapping[Endpoint, T]]: ...
     @overload
@@ -290,7 +292,7 @@ class Cluster(Generic[S_co]):
         return view
 
     def twin(self, strategy: S2, *, name: str) -> Cluster[S2]:
-        """A cluster of the same specs and endpoints with a state of its own, for work that must not disturb this one."""
+        """A cluster of the same specs and endpoints with a state of its own: work there does not disturb this one."""
         core = self._core
         return Cluster(
             name,

@@ -60,7 +60,7 @@ class Core:
         if source == ():
             raise ConfigError(f"Cluster({name!r}, endpoints=[]): expected at least one endpoint")
         self.given_endpoints: Endpoints = source
-        self._template = Policy(*self.each, name=name)  # finds wrong layers before the first endpoint needs them
+        self.template = Policy(*self.each, name=name)  # finds wrong layers before the first endpoint needs them
         self.directory = Directory(name, source, self._policy_of)
         self.pool = Pool(name, count_of(max_threads, "Cluster(max_threads)", most=10_000))
         self.around = Policy(*self.around_specs, name=name) if self.around_specs else None

@@ -31,8 +31,8 @@ class Failover(Strategy[Never]):
         retries: attempts beyond the first; whole number from 0. Default 2.
         base, factor, cap: the pause before the n-th retry is drawn evenly from 0 to `min(cap, base * factor**(n-1))`.
             Defaults 100 ms, 2, 2 s.
-        max_retry_after: an error's wish (`retry_after` in seconds) is obeyed up to this, if no other endpoint is left to
-            ask; beyond it, and beyond the deadline, it gives up. Default 60 s.
+        max_retry_after: an error's wish (`retry_after` in seconds) is obeyed if no other endpoint is left to ask;
+            beyond this, and beyond the deadline, it gives up instead. Default 60 s.
         budget: a `RetryBudget`, the name of a shared one, or None. Default: 20 % of the calls in 10 s, plus 3/s.
 
     Raises:
@@ -124,26 +124,34 @@ class LiveFailover(LiveStrategy):
 
     def _pause(self, call: Serving, made: int, error: BaseException) -> int | None:
         """How long to wait before the next attempt, or None to give up."""
-        reading = call.read(error)
-        if not reading.again or (isinstance(error, NoEndpoints) and error.policy == call.name):
-            return self._give_up(call, made, "final", "", error)
-        if made >= self._retries:
-            return self._give_up(call, made, "attempts", "", error)
         elsewhere = call.has_untried
-        wish = retry_after_of(error) or 0
-        pause = 0 if reading.at_once and elsewhere else self._backoff.pause_ns(made + 1, chance.random())
-        if not elsewhere:
-            pause = max(pause, wish)
-            if wish > self._max_retry_after_ns:
-                return self._give_up(call, made, "retry_after", f"it asked to wait {show_seconds(wish)}", error)
+        wish = 0 if elsewhere else retry_after_of(error) or 0
+        reading = call.read(error)
+        backoff = self._backoff.pause_ns(made + 1, chance.random())
+        pause = 0 if reading.at_once and elsewhere else max(backoff, wish)
+        obstacle = self._obstacle(call, made, error, pause, wish)
+        if obstacle is None:
+            return pause
+        self._give_up(call, made, *obstacle, error)
+        return None
+
+    def _obstacle(
+        self, call: Serving, made: int, error: BaseException, pause: int, wish: int
+    ) -> tuple[str, str] | None:
+        """What stands against another attempt: a code, and a note for the error; None if nothing does."""
+        if not call.read(error).again or (isinstance(error, NoEndpoints) and error.policy == call.name):
+            return "final", ""
+        if made >= self._retries:
+            return "attempts", ""
+        if wish > self._max_retry_after_ns:
+            return "retry_after", f"it asked to wait {show_seconds(wish)}"
         left = call.time_left
         if left is not None and pause >= left:
-            why = f"the next attempt in {show_seconds(pause)} would miss the deadline"
-            return self._give_up(call, made, "deadline", why, error)
+            return "deadline", f"the next attempt in {show_seconds(pause)} would miss the deadline"
         if self.budget is not None and not self.budget.take():
             named = f" {self.budget.name!r}" if self.budget.name else ""
-            return self._give_up(call, made, "budget", f"the retry budget{named} is empty", error)
-        return pause
+            return "budget", f"the retry budget{named} is empty"
+        return None
 
     def _give_up(self, call: Serving, made: int, reason: str, note: str, error: BaseException) -> None:
         self.gave_up += 1

@@ -36,8 +36,8 @@ class Forking(Strategy[Never]):
         stagger: start the next only when the ones before were silent for this: a duration, or `"p50"` to `"p99"` of the
             recent durations (no second fork before 20 of them); a failure starts the next at once. Default None: all at
             once.
-        budget: for staggered forks, as in `Hedge`: default 10 % of the calls in 10 s, plus 1/s. Forks at once have none:
-            they were asked for.
+        budget: for staggered forks, as in `Hedge`: default 10 % of the calls in 10 s, plus 1/s. Forks at once have
+            none: they were asked for.
 
     Raises:
         ConfigError: a setting is outside its range.
@@ -100,7 +100,9 @@ class LiveForking(LiveStrategy):
         return self._stagger_ns if self._quantile is None else self._latency.quantile(self._quantile)
 
     async def serve(self, call: Serving) -> Ending:
-        most = call.roster.size if self._n == "all" else min(self._n, max(1, call.roster.size))
+        most = max(1, call.roster.size)
+        if isinstance(self._n, int):
+            most = min(most, self._n)
         race = Race(call.legs(), lambda error: _decides(call, error))
         branches: list[Serving] = []
         started = clock.now_ns()

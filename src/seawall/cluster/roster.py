@@ -75,7 +75,8 @@ class Roster:
         ]
         if not rest:
             return None
-        return self._picker.pick(Crowd(*zip(*rest, strict=True)), chance.random)
+        smaller = Crowd([seat for seat, _ in rest], [weight for _, weight in rest])
+        return self._picker.pick(smaller, chance.random)
 
     def seats(self) -> Iterator[Seat]:
         """A seat at every member, whatever its health."""
@@ -113,7 +114,8 @@ class Roster:
                     usable.append(member)
             self.panic = not self.strict and 2 * len(usable) < len(members)
             chosen = members if self.panic else usable
-            seats, weights = [], []
+            seats: list[Seat] = []
+            weights: list[int] = []
             for member in chosen:
                 part = share(now, self._began(member), self._ramp_ns)
                 unusual = unusual or part < WHOLE
@@ -159,7 +161,8 @@ class Roster:
     def _nobody(self) -> NoEndpoints:
         """Why there is nobody to ask, and how long that will last."""
         members, now = self._directory.members, clock.now_ns()
-        silent, waits = 0, []
+        silent = 0
+        waits: list[float | None] = []
         for member in members:
             health = self._healths.get(member)
             if health is None or health.standing is Standing.IN:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seawall import events
@@ -232,9 +232,9 @@ class Serving:
         if close is None:
             return
         try:
-            closing: Coroutine[Any, Any, Any] | None = close()
+            closing = close()
             if self.runtime.is_async and hasattr(closing, "__await__"):
-                await closing  # type: ignore[misc]  # it has `__await__`
+                await closing
         except Exception:
             import logging  # noqa: PLC0415  # only a broken close pays for it
 

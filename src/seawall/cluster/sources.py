@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, cast
 
 from seawall.cluster.endpoint import Endpoint, endpoints_of
 from seawall.errors import ConfigError
@@ -68,8 +68,8 @@ class Dns(Spec):
     """Ask the system's resolver for the addresses of a name, `every` so often. Default 10 s.
 
     Args:
-        target: a URL, `"http://inventory.internal:8080"`, or `"inventory.internal:8080"`. Each address takes the place of
-            the name; the name stays the endpoint's `host`, which HTTP sends and TLS checks.
+        target: a URL, `"http://inventory.internal:8080"`, or `"inventory.internal:8080"`. Each address takes the place
+            of the name; the name stays the endpoint's `host`, which HTTP sends and TLS checks.
 
     Raises:
         ConfigError: no name or no port can be read from it, or not a duration.
@@ -122,8 +122,8 @@ def _bracketed(address: str) -> str:
 class File(Spec):
     """Read the endpoints from a file, one a line, looked at `every` so often. Default 1 s.
 
-    A line is an address, perhaps followed by `weight=N` and `host=NAME`; what follows `#` is a comment. Write a new file
-    and rename it over the old one, so that no half-written one is ever read. At most 1 MB.
+    A line is an address, perhaps followed by `weight=N` and `host=NAME`; what follows `#` is a comment. Write a new
+    file and rename it over the old one, so that no half-written one is ever read. At most 1 MB.
 
     Raises:
         ConfigError: not a path, or not a duration.
@@ -171,14 +171,11 @@ def _endpoint_of(words: list[str], where: str) -> Endpoint:
 
 def source_of(endpoints: Endpoints) -> tuple[Endpoint, ...] | Source:
     """A fixed list, or a source to be asked. Raises `ConfigError` for anything else."""
-    if isinstance(endpoints, (Lookup, Dns, File)):
-        return endpoints
     if hasattr(endpoints, "read") and hasattr(endpoints, "every"):
-        return endpoints  # type: ignore[return-value]  # a source of the user's own
+        return cast("Source", endpoints)
     if callable(endpoints):
         return Lookup(endpoints)
-    try:
-        return endpoints_of(endpoints, "Cluster(endpoints)")  # type: ignore[arg-type]  # checked inside
-    except TypeError:
+    if not isinstance(endpoints, Iterable):
         expected = "addresses, a function that returns them, Dns(...), File(...) or Lookup(...)"
-        raise ConfigError(f"Cluster(endpoints={endpoints!r}): expected {expected}") from None
+        raise ConfigError(f"Cluster(endpoints={endpoints!r}): expected {expected}")
+    return endpoints_of(endpoints, "Cluster(endpoints)")

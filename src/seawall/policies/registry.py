@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seawall.cluster.cluster import Cluster
     from seawall.policies.budget import BudgetMeter
     from seawall.policies.switch import Switch
 
@@ -24,7 +23,8 @@ class Registry:
     def __init__(self) -> None:
         self.budgets: dict[str, BudgetMeter] = {}
         self.switches: dict[str, Switch] = {}
-        self.clusters: dict[str, Cluster[Any]] = {}
+        self.clusters: dict[str, Any] = {}
+        """Clusters stand above this module, which cannot name their type."""
 
 
 registry: Registry = Registry()

@@ -20,6 +20,7 @@ from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
 
 __all__ = ["Retry", "RetryDriver"]
 
+
 class Retry(Spec):
     """Call again after a failure, with exponential backoff and full jitter, within a retry budget.
 
@@ -288,4 +289,3 @@ class RetryDriver(Live):
         left = self._budget.snapshot()["left"]
         state = f"its budget has {left} left" if left else "its budget is empty, so a failure would be final"
         return f"The retry makes up to {self._attempts} attempts; {state}."
-

@@ -1,0 +1,63 @@
+"""`cluster.explain()`: a paragraph for the person who asks, at three in the morning, what this cluster is doing."""
+
+from __future__ import annotations
+
+from seawall.cluster.calls import Calls
+from seawall.cluster.core import Core
+from seawall.cluster.member import Member
+from seawall.runtime import off
+
+__all__ = ["explain"]
+
+MOST_SHOWN = 5
+
+
+def explain(core: Core, calls: Calls) -> str:
+    """What would happen to the next call, and then why, endpoint by endpoint."""
+    if off.everything:
+        return (
+            f"{core.name}: Seawall is switched off by disable(); the next call would be one attempt, without any layer."
+        )
+    said = [_verdict(core, calls), calls.strategy.explain(), *_trouble(core, calls)]
+    if core.around is not None:
+        said.append("Around it: " + core.around.explain().partition(": ")[2])
+    if core.directory.last_problem:
+        said.append(f"The latest look-up of the endpoints failed ({core.directory.last_problem}); the last list stays.")
+    return " ".join([f"{core.name}:", *filter(None, said)])
+
+
+def _verdict(core: Core, calls: Calls) -> str:
+    members, roster = core.directory.members, calls.roster
+    if not members:
+        return "The next call would ask for the endpoints first: none are known yet."
+    usable = sum(_problem(member, calls) is None for member in members)
+    count = f"{usable} of {len(members)} endpoints {'is' if usable == 1 else 'are'} usable"
+    if calls.strategy.kind == "broadcast":
+        return f"The next call would go to all {len(members)} endpoints ({count})."
+    if usable == 0 and roster.strict:
+        return "The next call would fail at once, and nothing would be sent: all endpoints are silent or refuse."
+    if not roster.strict and 2 * usable < len(members):
+        return f"The next call would be made; {count}, too few to be choosy, so health is ignored."
+    return f"The next call would be made; {count}."
+
+
+def _problem(member: Member, calls: Calls) -> str | None:
+    """What keeps the balancer from choosing this endpoint; None if nothing does."""
+    known = calls.roster.standing(member)
+    if known["standing"] == "out":
+        left = known["retry_after"]
+        return f"{member.endpoint} is ejected for another {left:.3g} s" if left else f"{member.endpoint} awaits a probe"
+    if known["standing"] == "probing":
+        return f"{member.endpoint} is being probed"
+    if member.refuses:
+        wait = member.retry_after
+        return f"{member.endpoint} has an open breaker" + (f" for another {wait:.3g} s" if wait else "")
+    return None
+
+
+def _trouble(core: Core, calls: Calls) -> list[str]:
+    problems = [problem for member in core.directory.members if (problem := _problem(member, calls)) is not None]
+    if not problems:
+        return []
+    more = f"; and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+    return [f"Not usable: {'; '.join(problems[:MOST_SHOWN])}{more}."]

@@ -40,11 +40,17 @@ __all__ = [
     "GaveUp",
     "HedgeStarted",
     "LookupFailed",
+    "OutboxFailed",
     "RetryGaveUp",
     "RetryScheduled",
     "Sink",
     "SwitchChanged",
     "TimedOut",
+    "WorkDied",
+    "WorkDone",
+    "WorkDropped",
+    "WorkQueued",
+    "WorkRetried",
     "emit",
     "log_to",
     "subscribe",
@@ -199,13 +205,66 @@ class BroadcastFailed(Event, kw_only=True):
     needed: int
 
 
+class WorkQueued(Event, kw_only=True):
+    """Work was stored for later. Here and below `policy` is the name of the outbox, `layer` that of the operation."""
+
+    id: str
+    due: float
+    """When its first attempt is due, in seconds of the civil calendar."""
+    durable: bool
+    error: BaseException | None
+    """The error of the call it comes from; None if it was put there at once."""
+
+
+class WorkDone(Event, kw_only=True):
+    """Stored work was done, `age` seconds after it was made; `attempts` are those of workers."""
+
+    id: str
+    attempts: int
+    age: float
+
+
+class WorkRetried(Event, kw_only=True):
+    """Stored work was not done, and is due again in `delay` seconds; with `refused` no attempt was made."""
+
+    id: str
+    attempts: int
+    delay: float
+    error: BaseException
+    refused: bool
+
+
+class WorkDied(Event, kw_only=True):
+    """Stored work was given up and is a dead letter: `why` is `"attempts"`, `"age"`, or `"final"` for an error that
+    another attempt would not mend."""
+
+    id: str
+    attempts: int
+    why: str
+    error: str
+
+
+class WorkDropped(Event, kw_only=True):
+    """Stored work was thrown away to make room for other work."""
+
+    id: str
+    why: str
+
+
+class OutboxFailed(Event, kw_only=True):
+    """The store of an outbox failed a worker at a `step`, such as `"lease"` or `"ack"`; `layer` is `"worker"`."""
+
+    step: str
+    error: Exception
+
+
 class Sink(Protocol):
     """Anything that takes events."""
 
     def __call__(self, event: Any, /) -> object: ...
 
 
-GRAVE = (SwitchChanged, EndpointEjected, LookupFailed, BroadcastFailed)
+GRAVE = (SwitchChanged, EndpointEjected, LookupFailed, BroadcastFailed, WorkDied, WorkDropped, OutboxFailed)
 """What is logged as a warning; so are breakers that open."""
 
 _changing = threading.RLock()
@@ -244,7 +303,7 @@ def emit(event: Event) -> None:
 
 def log_to(logger: logging.Logger | None = None) -> Callable[[], None]:
     """Log every event to `logger` (default: `seawall`): warnings for what an operator should see
-    (opened breakers, switches, ejected endpoints, failed lookups and broadcasts), info for the rest.
+    (opened breakers, switches, ejected endpoints, failed lookups and broadcasts, work given up), info for the rest.
 
     Returns the function that stops it.
     """

@@ -7,7 +7,7 @@ State
 Rules
     a success lets one more in (allowed + 1) and ends the rest: each round of successes doubles what is under way.
     a failure halves `allowed`. Where that is 1 already, and it is another piece of work than the one that failed
-    before it, the target is in trouble: a rest begins, longer each time (1 s × 2, at most 30 s, drawn from the upper
+    before it, the target is in trouble: a rest begins, twice as long each time (1 s to 30 s, drawn from the upper
     half), or as long as the target asks for, up to the longest rest.
     a failure of what began before the latest rest only halves: ten that fail together are one sign of trouble.
     what says nothing about the target (a cancellation, an error of the program) changes nothing.

@@ -54,6 +54,16 @@ EMPTY = derive(None, deadline_ns=None, criticality=Criticality.CRITICAL, attempt
 CURRENT: contextvars.ContextVar[Context] = contextvars.ContextVar("seawall", default=EMPTY)
 
 
+def ends_this_task(context: Context) -> bool:
+    """Whether the running task is cancelled at the deadline of `context`, so that nobody else has to see to it."""
+    owner = getattr(context, "task", None)
+    if owner is None:
+        return False
+    import asyncio  # noqa: PLC0415  # an owner is a task, so it is loaded
+
+    return owner is asyncio.current_task()
+
+
 def restore(token: contextvars.Token[Context]) -> None:
     """Take back a `CURRENT.set`. An abandoned generator may be closed in another context: there is nothing to restore
     there."""

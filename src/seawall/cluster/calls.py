@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.cluster.member import Seat
 from seawall.cluster.reading import Terms
 from seawall.cluster.serving import Serving, report
-from seawall.context import CURRENT
+from seawall.context import CURRENT, Context, ends_this_task
 from seawall.errors import NoEndpoints
 from seawall.machines.verdict import Verdict
 from seawall.policies.layer import Ending
@@ -63,12 +63,9 @@ class Calls:
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """One synchronous call."""
-        directory, context = self._directory, CURRENT.get()
-        asks = directory.due_ns is not None and clock.now_ns() >= directory.due_ns
-        seat = None if asks or context.deadline_ns is not None or context.attempt != 1 else self._seat()
+        seat = self._seat(CURRENT.get())
         if seat is None:
-            serving = self.begin(function, args, kwargs, is_async=False)
-            return _end(drive(self.serve(serving)))
+            return _end(drive(self.serve(self.begin(function, args, kwargs, is_async=False))))
         seat.flying.append(None)
         try:
             result = seat.policy.call(function, seat.endpoint, *args, **kwargs)
@@ -90,12 +87,12 @@ class Calls:
 
     async def acall(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """One asynchronous call."""
-        directory, context = self._directory, CURRENT.get()
-        asks = directory.due_ns is not None and clock.now_ns() >= directory.due_ns
-        seat = None if asks or context.deadline_ns is not None or context.attempt != 1 else self._seat()
+        context = CURRENT.get()
+        if context.deadline_ns is not None and self._bound is not None and not ends_this_task(context):
+            return await self._bound.acall(self.acall, function, *args, **kwargs)
+        seat = self._seat(context)
         if seat is None:
-            serving = self.begin(function, args, kwargs, is_async=True)
-            return _end(await self.serve(serving))
+            return _end(await self.serve(self.begin(function, args, kwargs, is_async=True)))
         seat.flying.append(None)
         try:
             result = await seat.policy.acall(function, seat.endpoint, *args, **kwargs)
@@ -115,9 +112,10 @@ class Calls:
         self._count(seat)
         return result
 
-    def _seat(self) -> Seat | None:
+    def _seat(self, context: Context) -> Seat | None:
         """A seat for the healthy path; None if the call has to go the whole way."""
-        if not self._plain:
+        due = self._directory.due_ns
+        if not self._plain or context.attempt != 1 or (due is not None and clock.now_ns() >= due):
             return None
         try:
             return self.roster.pick()
@@ -169,17 +167,30 @@ class Calls:
         return Serving(name, self.roster, self._pool, _runtime(is_async), chosen, function, args, kwargs)
 
     async def serve(self, serving: Serving) -> Ending:
-        """Make the whole call, with the layers around it."""
-        if self._around is None:
-            return await self._bounded(serving)
-        return await self._through(self._around, self._bounded, serving)
+        """Make the whole call, with the layers around it; in async, not beyond the deadline of the caller."""
+        bound, context = self._bound, CURRENT.get()
+        if bound is None or not serving.runtime.is_async or context.deadline_ns is None or ends_this_task(context):
+            return await self._serve(serving)
+        try:
+            return await bound.acall(self._raising, serving), None
+        except BaseException as error:  # noqa: BLE001  # travels on as a value
+            return None, error
 
-    async def _bounded(self, serving: Serving) -> Ending:
-        """Make the call; in async, not beyond the deadline of the caller."""
-        must_end = serving.runtime.is_async and CURRENT.get().deadline_ns is not None
-        if self._bound is None or not must_end:
+    async def _serve(self, serving: Serving) -> Ending:
+        if self._around is None:
             return await self._inner(serving)
-        return await self._through(self._bound, self._inner, serving)
+        if serving.runtime.is_async:
+            outcome = await self._around.arun(self._raising_inner, serving)
+        else:
+            outcome = self._around.run(lambda: _end(drive(self._inner(serving))))
+        serving.degraded = serving.degraded or outcome.degraded
+        return outcome.value, outcome.error
+
+    async def _raising(self, serving: Serving) -> Any:
+        return _end(await self._serve(serving))
+
+    async def _raising_inner(self, serving: Serving) -> Any:
+        return _end(await self._inner(serving))
 
     async def _inner(self, serving: Serving) -> Ending:
         try:
@@ -192,21 +203,6 @@ class Calls:
             return await self.strategy.serve(serving)
         except BaseException as error:  # noqa: BLE001  # travels on as a value
             return None, error
-
-    async def _through(self, policy: Policy, inner: Callable[[Serving], Any], serving: Serving) -> Ending:
-        """Make the call inside a policy, which sees its errors."""
-        if serving.runtime.is_async:
-
-            async def attempt() -> Any:
-                return _end(await inner(serving))
-
-            outcome = await _ended(policy, attempt)
-        else:
-            outcome = policy.run(lambda: _end(drive(inner(serving))))
-        serving.degraded = serving.degraded or outcome.degraded
-        if outcome.degraded:
-            serving.queued = False
-        return outcome.value, outcome.error
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
 
@@ -227,10 +223,6 @@ def _runtime(is_async: bool) -> Runtime:
     from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
 
     return ASYNCIO
-
-
-async def _ended(policy: Policy, attempt: Callable[[], Any]) -> Outcome[Any]:
-    return await policy.arun(attempt)
 
 
 def _end(ending: Ending) -> Any:

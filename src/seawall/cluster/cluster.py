@@ -137,8 +137,7 @@ class Cluster(Generic[S_co]):
         if not isinstance(strategy, Strategy):
             raise ConfigError(f"{core.name}: strategy={strategy!r}: expected Failover(...), Forking(...) or the like")
         self._core = core
-        known: Strategy[Any] = strategy
-        self._calls = core.calls_for(known)
+        self._calls = core.calls_for(cast("Any", strategy))
         # The healthy path is one frame shorter if the bound method of the calls stands in the place of the method here.
         vars(self).update(strategy=strategy, call=self._calls.call, acall=self._calls.acall)
 

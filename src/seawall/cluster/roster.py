@@ -78,6 +78,10 @@ class Roster:
         smaller = Crowd([seat for seat, _ in rest], [weight for _, weight in rest])
         return self._picker.pick(smaller, chance.random)
 
+    def has_other(self, taken: Container[Member]) -> bool:
+        """Whether one may be picked that is none of the `taken`."""
+        return any(seat.member not in taken for seat in self._crowd.members)
+
     def seats(self) -> Iterator[Seat]:
         """A seat at every member, whatever its health."""
         for member in self._directory.members:

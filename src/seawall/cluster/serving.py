@@ -90,7 +90,7 @@ class Serving:
     @property
     def has_untried(self) -> bool:
         """Whether an endpoint is left that was not tried and may be."""
-        return self.roster.pick_other(self._tried) is not None
+        return self.roster.has_other(self._tried)
 
     async def attempt(self, refusal: BaseException | None = None) -> Ending:
         """One attempt at an endpoint not tried yet, or if all were, at one that did not refuse.

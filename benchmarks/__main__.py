@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import failing, fused, growth, imports, layers, memory, ours, report, targets
+from . import clusters, failing, fused, growth, imports, layers, memory, ours, report, targets
 from .measure import FULL, QUICK, Effort
 from .tables import Table
 
@@ -20,6 +20,7 @@ SECTIONS: dict[str, Callable[[Effort], list[Table]]] = {
     "timeout": layers.timeout,
     "fused": fused.fused,
     "failing": failing.failing,
+    "cluster": clusters.cluster,
     "growth": growth.growth,
     "memory": memory.memory,
     "import": imports.imports,

@@ -1,0 +1,74 @@
+"""Failback: work that failed, or may be late, is stored and done later, at least once.
+
+- `MemoryOutbox()`: operations by name, and the work that waits for them;
+- `Failback(outbox)`: a strategy that queues a call when it fails, and answers `Queued`. (`Fallback`, by contrast,
+  gives another answer now.)
+- `outbox.worker()`: does what waits;
+- `idempotency_key()`: what a handler makes its effect once by;
+- `Store`: the contract of stores.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seawall.outbox.box import Outbox
+    from seawall.outbox.codec import Arguments, Codec, Json, Parameters
+    from seawall.outbox.failback import Failback
+    from seawall.outbox.memory import MemoryOutbox, MemoryStore
+    from seawall.outbox.operations import Operation
+    from seawall.outbox.record import Queued, Work
+    from seawall.outbox.running import Run, current, idempotency_key
+    from seawall.outbox.store import Lease, OpenStore, Stats, Store
+    from seawall.outbox.worker import Worker
+
+__all__ = [
+    "Arguments",
+    "Codec",
+    "Failback",
+    "Json",
+    "Lease",
+    "MemoryOutbox",
+    "MemoryStore",
+    "OpenStore",
+    "Operation",
+    "Outbox",
+    "Parameters",
+    "Queued",
+    "Run",
+    "Stats",
+    "Store",
+    "Work",
+    "Worker",
+    "current",
+    "idempotency_key",
+]
+
+_HOMES = {
+    "box": ("Outbox",),
+    "codec": ("Arguments", "Codec", "Json", "Parameters"),
+    "failback": ("Failback",),
+    "memory": ("MemoryOutbox", "MemoryStore"),
+    "operations": ("Operation",),
+    "record": ("Queued", "Work"),
+    "running": ("Run", "current", "idempotency_key"),
+    "store": ("Lease", "OpenStore", "Stats", "Store"),
+    "worker": ("Worker",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+# Imported at first use: transports only want to know the key in effect, and `inspect` and `json` are none of theirs.
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415  # as above
+
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,193 @@
+"""`Worker`: does what waits in an outbox, beside the program, in tasks or in threads."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from seawall.errors import ConfigError
+from seawall.outbox.attempt import Attempts
+from seawall.outbox.putting import asyncio_runtime
+from seawall.outbox.shift import Shift
+from seawall.outbox.tally import Tally
+from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.protocol import Runtime
+from seawall.units import Duration, count_of, duration_ns
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from seawall.outbox.box import Outbox
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Does the work of an outbox until it is stopped. Made by `outbox.worker(...)`.
+
+    In async code `async with outbox.worker(): ...` works beside the block, in tasks; `await worker.arun()` until
+    `stop()` or cancellation. In sync code `with outbox.worker(): ...` and `worker.run()` do the same in threads, and
+    `worker.drain()` does what is due now, here, one after another, and returns. Several workers may share an outbox.
+
+    Each record is leased, attempted through a twin of its operation's cluster or policy, and then done, due again, or a
+    dead letter; see `Outbox.operation` for the schedule. A target that was down gets one record at a time, then twice
+    as many with each round of successes; while it is down, single probes with rests of up to 30 s between them.
+
+    A stop lets what is in work end, for `grace`; then tasks are cancelled and their records given back, uncounted.
+    Threads cannot be stopped: the leases of what they work at run out.
+
+    Args:
+        concurrency: how many records at once. Default 8.
+        lease: for how long a record is taken; renewed while the work goes on. Default 60 s. If the process dies, the
+            record is due again after this time.
+        timeout: the longest an attempt may take; in sync it is a deadline that waits and transports obey. Default
+            5 min. None sets no limit: one operation that hangs then takes its place for ever.
+        grace: how long a stop waits for what is in work. Default 30 s.
+
+    Raises:
+        ConfigError: a setting is outside its range.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        concurrency: int = 8,
+        lease: Duration = 60,
+        timeout: Duration | None = "5min",
+        grace: Duration = 30,
+    ) -> None:
+        self.outbox = outbox
+        self.concurrency = count_of(concurrency, "worker(concurrency)", most=10_000)
+        self._lease_ns = duration_ns(lease, "worker(lease)", zero=False)
+        self._timeout_ns = None if timeout is None else duration_ns(timeout, "worker(timeout)", zero=False)
+        self._grace_ns = duration_ns(grace, "worker(grace)")
+        self._attempts = Attempts(f"{outbox.name} worker", timeout)
+        self._tally = Tally()
+        self._lock = threading.RLock()
+        self._shift: Shift | None = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    # -- working until it is stopped -------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work in threads, with this one at their head, until `stop()` is called elsewhere.
+
+        Raises `ConfigError` if an operation is async, `RuntimeError` if the worker works already.
+        """
+        drive(self._work(self._begin(BLOCKING)))
+
+    async def arun(self) -> None:
+        """Work in tasks of this loop until `stop()`, or until this is cancelled. Blocking operations get threads."""
+        await self._work(self._begin(asyncio_runtime()))
+
+    def stop(self) -> None:
+        """Take up nothing more and end; from any thread, and from signal handlers. Does not wait for the end."""
+        shift = self._shift
+        if shift is not None:
+            shift.stop()
+
+    def __enter__(self) -> Worker:
+        shift = self._begin(BLOCKING)
+        name = f"seawall {self.outbox.name} worker"
+        self._failure = None
+        self._thread = threading.Thread(target=self._in_thread, args=(shift,), name=name, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _in_thread(self, shift: Shift) -> None:
+        try:
+            drive(self._work(shift))
+        except BaseException as error:  # noqa: BLE001  # raised at the end of the block
+            self._failure = error
+
+    async def __aenter__(self) -> Worker:
+        import asyncio  # noqa: PLC0415  # asyncio, not before the first async use
+
+        self._task = asyncio.get_running_loop().create_task(self._work(self._begin(asyncio_runtime())))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        task, self._task = self._task, None
+        if task is not None:
+            await task
+
+    def _refuse_async(self, runtime: Runtime) -> None:
+        asynchronous = [operation.name for operation in self.outbox.operations.all() if operation.is_async]
+        if asynchronous and not runtime.is_async:
+            hint = "use `async with outbox.worker()`, or arun()"
+            raise ConfigError(
+                f"{self.outbox.name}: operation {asynchronous[0]!r} is async, and this worker is not; {hint}"
+            )
+
+    def _begin(self, runtime: Runtime) -> Shift:
+        self._refuse_async(runtime)
+        with self._lock:
+            if self._shift is not None:
+                raise RuntimeError(f"this worker of {self.outbox.name} works already; make another one")
+            self._shift = self._new_shift(runtime, self._lease_ns)
+            return self._shift
+
+    def _new_shift(self, runtime: Runtime, lease_ns: int) -> Shift:
+        return Shift(self.outbox, runtime, self._tally, self._attempts, concurrency=self.concurrency, lease_ns=lease_ns)
+
+    async def _work(self, shift: Shift) -> None:
+        try:
+            await shift.work(self._grace_ns)
+        finally:
+            self._shift = None
+
+    # -- once ------------------------------------------------------------------------------------------------------
+
+    def drain(self) -> int:
+        """Do what is due now, one after another, and return how many were done. For scripts, cron and tests.
+
+        Stops early where a target is in trouble. Raises what the store raises.
+        """
+        return drive(self._drain(BLOCKING))
+
+    async def adrain(self) -> int:
+        """As `drain`, for async code."""
+        return await self._drain(asyncio_runtime())
+
+    async def _drain(self, runtime: Runtime) -> int:
+        self._refuse_async(runtime)
+        stats = await self.outbox.store.open(runtime).stats()
+        # Nobody renews here: the lease must outlast the longest attempt.
+        shift = self._new_shift(runtime, self._lease_ns + (self._timeout_ns or self._lease_ns))
+        return await shift.drain(stats.waiting + stats.leased)
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as JSON-ready values."""
+        shift = self._shift
+        state = "idle" if shift is None else "stopping" if shift.stopping else "working"
+        return {
+            "outbox": self.outbox.name,
+            "state": state,
+            "concurrency": self.concurrency,
+            "in_work": 0 if shift is None else shift.in_work,
+            **self._tally.snapshot(),
+            "targets": [] if shift is None else shift.targets(),
+        }
+
+    def __repr__(self) -> str:
+        return f"Worker(outbox={self.outbox.name!r}, concurrency={self.concurrency})"

@@ -142,7 +142,7 @@ class Shelf:
 
     def next_ns(self, skip: Collection[str]) -> int | None:
         """When it is worth asking for a lease again, if nothing else happens before."""
-        instants = (self._lanes.next_ns(skip), self._next_end_ns)
+        instants = (self._lanes.next_ns(skip), self._next_end_ns if self.leased else None)
         return min((instant for instant in instants if instant is not None), default=None)
 
     def _whose(self, key: str, token: int) -> Place | None:

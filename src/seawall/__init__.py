@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         Random,
         RoundRobin,
     )
+    from seawall.limiter import FixedWindow, LeakyBucket, Limiter, SlidingLog, SlidingWindow, TokenBucket
+    from seawall.stores.decision import Decision
+    from seawall.stores.memory import Memory
 
 __all__ = [
     "BackendUnavailable",
@@ -69,6 +72,7 @@ __all__ = [
     "Context",
     "Criticality",
     "DeadlineExceeded",
+    "Decision",
     "Degraded",
     "Dns",
     "Ejection",
@@ -79,9 +83,13 @@ __all__ = [
     "Failsilent",
     "Fallback",
     "File",
+    "FixedWindow",
     "Forking",
     "Hedge",
+    "LeakyBucket",
+    "Limiter",
     "Lookup",
+    "Memory",
     "NoEndpoints",
     "NotQueued",
     "Outcome",
@@ -96,8 +104,11 @@ __all__ = [
     "RetryBudget",
     "RoundRobin",
     "SeawallError",
+    "SlidingLog",
+    "SlidingWindow",
     "Switch",
     "Timeout",
+    "TokenBucket",
     "UnwantedResult",
     "carry",
     "criticality",
@@ -132,6 +143,9 @@ _HOMES = {
         "Random",
         "RoundRobin",
     ),
+    "seawall.limiter": ("FixedWindow", "LeakyBucket", "Limiter", "SlidingLog", "SlidingWindow", "TokenBucket"),
+    "seawall.stores.decision": ("Decision",),
+    "seawall.stores.memory": ("Memory",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

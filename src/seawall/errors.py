@@ -110,10 +110,11 @@ class BulkheadFull(Rejected):
 
 
 class RateLimited(Rejected):
-    """A limiter refused."""
+    """A limiter refused. `decision` is its answer, if the error came from a limiter of this process."""
 
     reason = "rate_limited"
     status = 429
+    decision: Any = None
 
 
 class BudgetSpent(Rejected):

@@ -39,6 +39,7 @@ __all__ = [
     "ForkStarted",
     "GaveUp",
     "HedgeStarted",
+    "LimitReached",
     "LookupFailed",
     "OutboxFailed",
     "RetryGaveUp",
@@ -256,6 +257,14 @@ class OutboxFailed(Event, kw_only=True):
 
     step: str
     error: Exception
+
+
+class LimitReached(Event, kw_only=True):
+    """A limiter refused, or with `shadow` only would have; `layer` is the limit. `policy` is the name of the limiter."""
+
+    cost: int
+    retry_after: float
+    shadow: bool = False
 
 
 class Sink(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seawall.errors import ConfigError
 
-__all__ = ["Duration", "count_of", "duration_ns", "flag_of", "fraction_ppm", "given", "show_seconds"]
+__all__ = ["Duration", "count_of", "duration_ns", "flag_of", "fraction_ppm", "given", "rate_of", "show_seconds"]
 
 Duration = int | float | str
 """Seconds as a number, or a string such as `"150ms"`, `"1.5s"`, `"2min"`, `"1h"`, `"1d"`."""
@@ -59,6 +59,19 @@ def _from_text(text: str) -> int | None:
             scale: int = 10 ** len(rest)
             return int(digits) * size // scale
     return None
+
+
+_RATE_FORMS = 'a rate like "100/s", "60/min", "5000/h" or "10/5s"'
+
+
+def rate_of(text: str, field: str) -> tuple[int, int]:
+    """`"10/5s"` as a whole number of at least 1 and a period in nanoseconds. Raises `ConfigError` for anything else."""
+    amount, slash, span = text.partition("/") if isinstance(text, str) else ("", "", "")  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+    digits = amount.isascii() and amount.isdigit() and len(amount) <= 12
+    period = _from_text(span if span[:1].isdigit() else f"1{span}") if slash else None
+    if not digits or not int(amount) or period is None or not 0 < period <= LONGEST:
+        raise ConfigError(f"{given(field, text)}: expected {_RATE_FORMS}")
+    return int(amount), period
 
 
 def count_of(value: int, field: str, *, least: int = 1, most: int = 1_000_000_000) -> int:

@@ -10,7 +10,7 @@ Rules
                      of `failure_rate` failed; and if one more may be out (`may_eject`).
     OUT -> PROBING   when the time is over and somebody takes the probe; exactly one gets it.
     PROBING -> IN    the probe succeeded. -> OUT, for longer: it failed. -> OUT, but due at once: it said nothing
-                     (cancelled, refused) or was silent for the lease, so the next may probe.
+                     (cancelled, refused). -> PROBING anew: it was silent for the lease, and somebody takes the next.
     The n-th ejection lasts n x `base`, +-20 %, at most `cap`. n shrinks by one for each `base` of health.
     `strict`: any number may be out. Otherwise, of n replicas, none if n = 1, else at most max(1, n // 2).
     Each state of a replica has a number, its `stay`: an attempt that began in another one changes nothing.
@@ -214,7 +214,7 @@ class Ejector:
         health.times += 1
         # The cap leaves room for the jitter: what comes after it would bring everybody back at the cap together.
         length = min(rules.base_ns * health.times, rules.cap_ns * 5 // 6)
-        length = length * 4 // 5 + int(length * 2 * rand) // 5
+        length = (4 * length + 2 * length * int(rand * PPM) // PPM) // 5
         health.move(Standing.OUT)
         health.until_ns = now + length
         self._out[health] = None

@@ -1,0 +1,364 @@
+"""`Limiter`: so much and no more, of an operation, a caller, a model's tokens; in one process or in a cluster."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from seawall import events
+from seawall.context import CURRENT
+from seawall.errors import ConfigError, DeadlineExceeded, RateLimited
+from seawall.limiter.asking import Cost, Costs, Key, key_of
+from seawall.limiter.holding import AwaitedReservation, Reservation
+from seawall.limiter.line import Lines
+from seawall.limiter.specs import LeakyBucket, LimitSpec
+from seawall.machines.limit import Limit
+from seawall.runtime import clock, off
+from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.protocol import Runtime
+from seawall.stores.decision import Decision, Origin, told
+from seawall.stores.fast_hit import fast_hit
+from seawall.stores.memory import Memory, MemoryTable
+from seawall.stores.protocol import Ask, Store
+from seawall.units import Duration, count_of, duration_ns, flag_of
+
+__all__ = ["Limiter"]
+
+_numbers = itertools.count(1)
+Try = Callable[[Ask], Coroutine[Any, Any, tuple[Decision, Any]]]
+HOLD_FOR = "60s"
+
+
+class Limiter:
+    """Admit so much per key and no more.
+
+    Args:
+        limits: a limit (`TokenBucket("100/s")`, `SlidingWindow("60/min")`, ...), or several by name, of which a call
+            takes all or none.
+        name: appears in errors, events and snapshots. Default: "limiter-N".
+        store: where the states live. Default `Memory()`: this process.
+        shadow: refuse nobody; count and tell what would have been refused.
+        max_waiting: how many callers may wait in `take` at once, in all. Default 1,000.
+
+    Raises:
+        ConfigError: a setting is wrong, or the store cannot keep such a limit.
+
+    Example:
+        >>> from seawall import Limiter, TokenBucket
+        >>> search = Limiter(TokenBucket("100/s", burst=2), name="search")
+        >>> decision = search.hit("user:42", cost=2)
+        >>> bool(decision), decision.remaining
+        (True, 0)
+        >>> refused = search.hit("user:42")
+        >>> bool(refused), round(refused.retry_after, 3)
+        (False, 0.01)
+    """
+
+    def __init__(
+        self,
+        limits: LimitSpec | Mapping[str, LimitSpec],
+        *,
+        name: str | None = None,
+        store: Store | None = None,
+        shadow: bool = False,
+        max_waiting: int = 1_000,
+    ) -> None:
+        if name is not None and (not isinstance(name, str) or not name):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            raise ConfigError(f"Limiter(name={name!r}): expected a text")
+        self.name = f"limiter-{next(_numbers)}" if name is None else name
+        self.shadow = flag_of(shadow, "Limiter(shadow)")
+        self.store: Store = Memory() if store is None else store
+        self.specs = _by_name(self.name, limits)
+        self._limits: dict[str, Limit[Any]] = {key: spec.machine() for key, spec in self.specs.items()}
+        self._costs = Costs(self.name, self._limits)
+        self._origin = Origin(self.name, *next(iter(self._limits.items())))
+        self._lines = Lines(count_of(max_waiting, "Limiter(max_waiting)", least=0, most=1_000_000))
+        self._table = self.store.open(self.name, self._limits)
+        self._memory = self._table if isinstance(self._table, MemoryTable) else None
+        self.refused = 0
+        """How often it refused, or in shadow would have."""
+        self._install()
+
+    def _install(self) -> None:
+        """Put the closure of the healthy way in the place of the method, where there is one."""
+        vars(self).pop("hit", None)
+        if self._memory is not None and not self.shadow:
+            fast = fast_hit(self._memory, self._lines.waiting, self._hit, self._note)
+            if fast is not None:
+                vars(self)["hit"] = fast
+
+    # -- now or not at all -----------------------------------------------------------------------------------------
+
+    def hit(self, key: Key = "", cost: Cost = 1) -> Decision:
+        """Take `cost` now, or be refused; a refusal changes nothing.
+
+        `cost` is a whole number from 0 (which only looks), or one for each limit by name. Raises `ConfigError` for None
+        as key, for a cost that is no whole number, and for one that could never be admitted.
+        """
+        return self._hit(key, cost)
+
+    def _hit(self, key: Any, cost: Any) -> Decision:
+        ask = Ask(key_of(key), self._costs.of(cost))
+        if self._memory is None:
+            return self._judged(drive(self._now(BLOCKING, ask)))
+        blocked = self._blocked(ask)
+        return self._judged(blocked if blocked is not None else self._memory.decide(ask))
+
+    async def ahit(self, key: Key = "", cost: Cost = 1) -> Decision:
+        """As `hit`, for stores that are asked over the network; awaits nothing with `Memory()`."""
+        if self._memory is not None:
+            return self.hit(key, cost)
+        return self._judged(await self._now(_asyncio(), Ask(key_of(key), self._costs.of(cost))))
+
+    async def _now(self, runtime: Runtime, ask: Ask) -> Decision:
+        blocked = self._blocked(ask)
+        return blocked if blocked is not None else (await self._table.take(runtime, [ask]))[0]
+
+    def peek(self, key: Key = "", cost: Cost = 1) -> Decision:
+        """What `hit` would answer, without taking anything."""
+        return drive(self._peek(BLOCKING, key, cost))
+
+    async def apeek(self, key: Key = "", cost: Cost = 1) -> Decision:
+        """As `peek`."""
+        return await self._peek(_asyncio(), key, cost)
+
+    async def _peek(self, runtime: Runtime, key: Key, cost: Cost) -> Decision:
+        return (await self._table.take(runtime, [Ask(key_of(key), self._costs.of(cost), True)]))[0]
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def take(self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = None) -> Decision:
+        """Take `cost`, and wait for it: first come, first served, for each key; big costs do not starve.
+
+        Waits up to `max_wait` (None: as long as it takes, within the deadline of the call). Raises `RateLimited` when
+        that will not do, at once if it is known; `DeadlineExceeded` if the deadline passes in the line. Within one
+        process nobody overtakes: while somebody waits for a key, `hit` is refused for that key.
+        """
+        return drive(self._take(BLOCKING, key, cost, max_wait))
+
+    async def atake(self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = None) -> Decision:
+        """As `take`."""
+        return await self._take(_asyncio(), key, cost, max_wait)
+
+    async def _take(self, runtime: Runtime, key: Key, cost: Cost, max_wait: Duration | None) -> Decision:
+        patience = None if max_wait is None else duration_ns(max_wait, "take(max_wait)")
+        ask = Ask(key_of(key), self._costs.of(cost))
+        slots = next((spec for spec in self.specs.values() if isinstance(spec, LeakyBucket)), None)
+        if slots is not None and self._memory is not None:
+            return await self._take_slot(self._memory, slots, runtime, ask, patience)
+
+        async def attempt(ask: Ask) -> tuple[Decision, None]:
+            return (await self._table.take(runtime, [ask]))[0], None
+
+        return (await self._in_line(runtime, ask, patience, attempt))[0]
+
+    async def _in_line(self, runtime: Runtime, ask: Ask, patience: int | None, attempt: Try) -> tuple[Decision, Any]:
+        """Stand in line for the key until `attempt` is admitted."""
+        if off.everything:
+            return self._free(ask), None
+        if ask.key not in self._lines:
+            decision, extra = await attempt(ask)
+            if decision.allowed or self.shadow:
+                return self._judged(decision), extra
+            if patience == 0:
+                raise self._refusal(decision)
+        place = self._lines.join(ask.key, runtime)
+        if place is None:
+            raise self._too_many(ask)
+        began = clock.now_ns()
+        try:
+            while True:
+                left = self._left(began, patience)
+                if not self._lines.is_head(ask.key, place):
+                    if left is not None and left <= 0:
+                        raise self._out_of_time(ask, patience, began)
+                    await place.parker.park(left)
+                    place.parker = runtime.parker()
+                    continue
+                decision, extra = await attempt(ask)
+                if decision.allowed:
+                    return self._judged(decision), extra
+                wait = decision.retry_after_ns
+                left = self._left(began, patience)
+                if left is not None and wait > left:
+                    raise self._refusal(decision)
+                await runtime.sleep(wait)
+        finally:
+            self._lines.leave(ask.key, place)
+
+    async def _take_slot(
+        self, table: MemoryTable, spec: LeakyBucket, runtime: Runtime, ask: Ask, patience: int | None
+    ) -> Decision:
+        """A leaky bucket hands out the next slot at once; the caller waits for its time."""
+        if off.everything:
+            return self._free(ask)
+        limits = [self._left(clock.now_ns(), patience)]
+        limits.append(None if spec.max_wait is None else duration_ns(spec.max_wait, "max_wait"))
+        most = min((limit for limit in limits if limit is not None), default=None)
+        decision, wait, slot = table.queue_up(ask.key, next(iter(ask.costs.values())), most)
+        if not decision.allowed and not self.shadow:
+            raise self._refusal(decision)
+        try:
+            if wait and decision.allowed:
+                await runtime.sleep(wait)
+        except BaseException:
+            table.leave_slot(slot)
+            raise
+        return self._judged(decision)
+
+    @staticmethod
+    def _left(began: int, patience: int | None) -> int | None:
+        """How long the caller may still wait; None for ever."""
+        now, due = clock.now_ns(), CURRENT.get().deadline_ns
+        ends = [end for end in (due, None if patience is None else began + patience) if end is not None]
+        return min(ends) - now if ends else None
+
+    # -- costs known afterwards ------------------------------------------------------------------------------------
+
+    def reserve(
+        self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = 0, lasts: Duration = HOLD_FOR
+    ) -> Reservation:
+        """Set an estimate aside, and settle what was really used: `with limiter.reserve(...) as held: held.settle(n)`.
+
+        Raises `RateLimited` if it is not admitted within `max_wait` (default 0: now). A hold that is not settled within
+        `lasts` (default 60 s) counts in full. The limit must have room for all holds that are open at once.
+        """
+        return drive(self._reserve(BLOCKING, key, cost, max_wait, lasts))
+
+    def areserve(
+        self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = 0, lasts: Duration = HOLD_FOR
+    ) -> AwaitedReservation:
+        """As `reserve`: `async with limiter.areserve(...) as held:`, or `held = await limiter.areserve(...)`."""
+        return AwaitedReservation(lambda: self._reserve(_asyncio(), key, cost, max_wait, lasts))
+
+    async def _reserve(
+        self, runtime: Runtime, key: Key, cost: Cost, max_wait: Duration | None, lasts: Duration
+    ) -> Reservation:
+        patience = None if max_wait is None else duration_ns(max_wait, "reserve(max_wait)")
+        lasts_ns = duration_ns(lasts, "reserve(lasts)", zero=False)
+        if any(isinstance(spec, LeakyBucket) for spec in self.specs.values()):
+            raise ConfigError(f"{self.name}: a LeakyBucket hands out slots, which cannot be held; use another limit")
+        costs = self._costs.of(cost)
+
+        async def attempt(ask: Ask) -> tuple[Decision, Any]:
+            return await self._table.hold(runtime, ask, lasts_ns)
+
+        decision, held = await self._in_line(runtime, Ask(key_of(key), costs), patience, attempt)
+        return Reservation(self._table, self._costs, decision, costs, held)
+
+    # -- by hand -----------------------------------------------------------------------------------------------------
+
+    def reset(self, key: Key = "") -> None:
+        """Forget what `key` has used; what it holds stays held."""
+        drive(self._table.reset(BLOCKING, key_of(key)))
+
+    async def areset(self, key: Key = "") -> None:
+        """As `reset`."""
+        await self._table.reset(_asyncio(), key_of(key))
+
+    def reconfigure(self, limits: LimitSpec | Mapping[str, LimitSpec]) -> None:
+        """Take other numbers now: what is used stays used, as far as the new limit has room.
+
+        Raises `ConfigError`, and changes nothing, if a name or a kind is another.
+        """
+        specs = _by_name(self.name, limits)
+        machines: dict[str, Limit[Any]] = {name: spec.machine() for name, spec in specs.items()}
+        kinds = {name: type(machine) for name, machine in machines.items()}
+        if kinds != {name: type(machine) for name, machine in self._limits.items()}:
+            raise ConfigError(f"{self.name}: reconfigure() keeps names and kinds: expected {self.specs!r} otherwise")
+        self._table.reconfigure(machines)
+        self.specs, self._limits = specs, machines
+        self._costs = Costs(self.name, machines)
+        self._origin = Origin(self.name, *next(iter(machines.items())))
+        self._install()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The state as JSON-ready values."""
+        limits = {name: repr(spec) for name, spec in self.specs.items()}
+        return {
+            "limiter": self.name,
+            "limits": limits,
+            "shadow": self.shadow,
+            "refused": self.refused,
+            "waiting": len(self._lines),
+            **self._table.snapshot(),
+        }
+
+    def __repr__(self) -> str:
+        return f"Limiter({self.specs!r}, name={self.name!r}, store={self.store!r})"
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _blocked(self, ask: Ask) -> Decision | None:
+        """An answer that needs no look at the states: free when switched off, refused while others wait in line."""
+        if off.everything:
+            return self._free(ask)
+        if ask.key not in self._lines or not any(ask.costs.values()):
+            return None
+        return told(self._origin, ask.costs.get(self._origin.name, 0), (0, 1_000_000, 0), allowed=False)
+
+    def _free(self, ask: Ask) -> Decision:
+        origin = self._origin
+        return told(origin, ask.costs.get(origin.name, 0), (origin.limit.capacity, 0, 0), allowed=True)
+
+    def _judged(self, decision: Decision) -> Decision:
+        """Count a refusal; in shadow it becomes an admission."""
+        if decision.allowed:
+            return decision
+        self._note(decision)
+        if not self.shadow:
+            return decision
+        numbers = (decision.remaining, 0, round(decision.reset_after * 1e9))
+        return told(decision.origin, decision.cost, numbers, allowed=True)
+
+    def _note(self, decision: Decision) -> None:
+        self.refused += 1
+        if events.sinks:
+            events.emit(
+                events.LimitReached(
+                    policy=self.name,
+                    layer=decision.name,
+                    cost=decision.cost,
+                    retry_after=decision.retry_after,
+                    shadow=self.shadow,
+                )
+            )
+
+    def _refusal(self, decision: Decision) -> RateLimited:
+        self._note(decision)
+        return decision.error()
+
+    def _too_many(self, ask: Ask) -> RateLimited:
+        self.refused += 1
+        detail = f"too many callers wait already ({len(self._lines)})"
+        return RateLimited(detail, policy=self.name, measured=len(self._lines), threshold=len(self._lines))
+
+    def _out_of_time(self, ask: Ask, patience: int | None, began: int) -> Exception:
+        self.refused += 1
+        due = CURRENT.get().deadline_ns
+        if due is not None and clock.now_ns() >= due:
+            detail = "the deadline of the caller passed in the line of the limiter"
+            return DeadlineExceeded(detail, policy=self.name, inherited=True)
+        waited = (clock.now_ns() - began) / 1e9
+        return RateLimited(f"no turn within {waited:.3g} s", policy=self.name, measured=waited, threshold=waited)
+
+
+def _by_name(limiter: str, limits: LimitSpec | Mapping[str, LimitSpec]) -> dict[str, LimitSpec]:
+    named = dict(limits) if isinstance(limits, Mapping) else {getattr(limits, "name", ""): limits}
+    for name, spec in named.items():
+        if not isinstance(spec, LimitSpec):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            raise ConfigError(f"{limiter}: {spec!r}: expected TokenBucket(...), SlidingWindow(...) or the like")
+        if not name:
+            raise ConfigError(f"{limiter}: {name!r}: expected a name for each limit")
+    if not named:
+        raise ConfigError(f"{limiter}: expected at least one limit")
+    if len(named) > 1 and any(isinstance(spec, LeakyBucket) for spec in named.values()):
+        raise ConfigError(f"{limiter}: a LeakyBucket hands out slots, and cannot be one of several limits")
+    return named
+
+
+def _asyncio() -> Runtime:
+    from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
+
+    return ASYNCIO

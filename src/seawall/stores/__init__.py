@@ -1,0 +1,1 @@
+"""Where the states of limits live: in this process, or on a server for a whole cluster."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections import deque
+from functools import partial
+from typing import Any, Literal, cast
 
 from seawall import events
 from seawall.cluster.member import Seat
+from seawall.cluster.reading import is_programming
 from seawall.cluster.serving import Serving
 from seawall.cluster.strategy import LiveStrategy, Strategy
-from seawall.errors import BroadcastError, ConfigError, DeadlineExceeded
-from seawall.policies.classify import PROGRAMMING
+from seawall.errors import BroadcastError, ConfigError, DeadlineExceeded, NoEndpoints
 from seawall.policies.layer import Ending
 from seawall.runtime.race import Attempt, Race
 from seawall.units import count_of
@@ -23,7 +25,7 @@ class Broadcast(Strategy[Any]):
     For what every replica must learn: a cache to invalidate, a new configuration. Every endpoint pays. It ends when
     all have ended: then, if fewer than `quorum` succeeded, `BroadcastError` tells `succeeded` and `failed`; an error of
     the program is raised as it is. Give the endpoints a `Timeout`, so that one that hangs does not hold all the others.
-    In sync every endpoint takes a thread of the cluster (`max_threads`).
+    In sync every endpoint takes a thread of the cluster; beyond `max_threads` one has to wait for another.
 
     Args:
         quorum: how many must succeed: a whole number from 1, "majority" or "all". Default "all".
@@ -62,6 +64,7 @@ class LiveBroadcast(LiveStrategy):
 
     kind = "broadcast"
     forks = True
+    answers_for_all = True
 
     def __init__(self, cluster: str, spec: Broadcast) -> None:
         super().__init__(cluster, spec)
@@ -75,41 +78,31 @@ class LiveBroadcast(LiveStrategy):
         return size if self._quorum == "all" else size // 2 + 1
 
     async def serve(self, call: Serving) -> Ending:
-        seats = list(call.roster.seats())
+        try:
+            call.raise_obstacle()
+        except (DeadlineExceeded, NoEndpoints) as obstacle:
+            return None, obstacle
+        told = Told([(call.branch(), seat) for seat in call.roster.seats()])
         # Nothing decides before all have ended: every endpoint is to be told, whatever happens to the others.
         race = Race(call.legs(), lambda error: not isinstance(error, Exception))
         self.broadcasts += 1
-        succeeded: dict[Any, Any] = {}
-        failed: dict[Any, Exception] = {}
+        ended = False
         try:
-            for seat in seats:
-                race.start(self._leg(call, seat))
-            if not await race.all_ended(call.time_left):
-                late = DeadlineExceeded("the deadline of the caller passed", policy=call.name, inherited=True)
-            else:
-                late = DeadlineExceeded(policy=call.name)
-            for seat, ending in zip(seats, race.endings, strict=True):
-                value, error = (None, late) if ending is None else ending
-                if error is None:
-                    succeeded[seat.endpoint] = value
-                elif isinstance(error, Exception):
-                    failed[seat.endpoint] = error
-                else:
-                    return None, error
-            return self._end(call, succeeded, failed)
+            for attempt in told.attempts(call.most_legs):
+                race.start(attempt)
+            unreached = _unreached(call, race, in_time=await race.all_ended(call.time_left))
+            ended = True
         finally:
             race.end(unwanted=False)
-            failed = {}  # errors know this frame
+            if not ended:  # a cancellation, or an exit
+                await _discard(call, told.close(DeadlineExceeded(policy=call.name))[0])
+        return await self._end(call, *told.close(unreached))
 
-    @staticmethod
-    def _leg(call: Serving, seat: Seat) -> Attempt:
-        branch = call.branch()
-        return lambda: branch.at(seat)
-
-    def _end(self, call: Serving, succeeded: dict[Any, Any], failed: dict[Any, Exception]) -> Ending:
+    async def _end(self, call: Serving, succeeded: dict[Any, Any], failed: dict[Any, BaseException]) -> Ending:
         call.endpoint = None
         for error in failed.values():
-            if isinstance(error, PROGRAMMING):
+            if not isinstance(error, Exception) or (is_programming(error) and not call.read(error).again):
+                await _discard(call, succeeded)
                 return None, error
         needed = self.needed(len(succeeded) + len(failed))
         if len(succeeded) >= needed:
@@ -121,7 +114,7 @@ class LiveBroadcast(LiveStrategy):
                     policy=call.name, layer=self.name, succeeded=len(succeeded), failed=len(failed), needed=needed
                 )
             )
-        return None, BroadcastError(call.name, succeeded=succeeded, failed=failed, needed=needed)
+        return None, BroadcastError(call.name, succeeded=succeeded, failed=cast("Any", failed), needed=needed)
 
     def snapshot(self) -> dict[str, Any]:
         return {"broadcasts": self.broadcasts, "failed_broadcasts": self.failed_broadcasts}
@@ -129,3 +122,62 @@ class LiveBroadcast(LiveStrategy):
     def explain(self) -> str:
         count = self._quorum if isinstance(self._quorum, int) else {"all": "all", "majority": "most"}[self._quorum]
         return f"Broadcast: every endpoint is called, and {count} of them must succeed."
+
+
+class Told:
+    """The endpoints of one broadcast: those that wait to be told, and how it ended with the others."""
+
+    def __init__(self, legs: list[tuple[Serving, Seat]]) -> None:
+        self._legs = legs
+        self._waiting = deque(legs)
+        self._endings: dict[Seat, Ending] = {}
+
+    def attempts(self, most: int | None) -> list[Attempt]:
+        """What has to run beside each other: an attempt for each endpoint, or `most` that take one after the other."""
+        if most is not None:
+            return [self._tell_more] * min(most, len(self._legs))
+        self._waiting.clear()
+        return [partial(self._tell, branch, seat) for branch, seat in self._legs]
+
+    async def _tell_more(self) -> Ending:
+        ending: Ending = None, None
+        while self._waiting and (ending[1] is None or isinstance(ending[1], Exception)):
+            try:
+                branch, seat = self._waiting.popleft()
+            except IndexError:
+                break  # another was quicker
+            ending = await self._tell(branch, seat)
+        return ending
+
+    async def _tell(self, branch: Serving, seat: Seat) -> Ending:
+        ending = await branch.at(seat)
+        if self._endings.setdefault(seat, ending) is ending:
+            return ending
+        await branch.discard(ending)  # it came too late
+        return None, None
+
+    def close(self, unreached: BaseException) -> tuple[dict[Any, Any], dict[Any, BaseException]]:
+        """The values and the errors by endpoint; those that have not ended failed with `unreached`."""
+        self._waiting.clear()
+        succeeded: dict[Any, Any] = {}
+        failed: dict[Any, BaseException] = {}
+        for _, seat in self._legs:
+            value, error = self._endings.setdefault(seat, (None, unreached))
+            if error is None:
+                succeeded[seat.endpoint] = value
+            else:
+                failed[seat.endpoint] = error
+        return succeeded, failed
+
+
+async def _discard(call: Serving, values: dict[Any, Any]) -> None:
+    for value in values.values():
+        await call.discard((value, None))
+
+
+def _unreached(call: Serving, race: Race, *, in_time: bool) -> BaseException:
+    """What is to be said of endpoints that have not ended."""
+    refusals = [ending[1] for ending in race.endings if ending is not None and ending[1] is not None]
+    if in_time and refusals:
+        return refusals[0]  # no thread was free for any of them
+    return DeadlineExceeded("the deadline of the caller passed", policy=call.name, inherited=True)

@@ -16,7 +16,7 @@ from seawall.cluster.member import Seat
 from seawall.cluster.reading import Terms
 from seawall.cluster.serving import Serving, report
 from seawall.context import CURRENT, Context, ends_this_task
-from seawall.errors import NoEndpoints
+from seawall.errors import DeadlineExceeded, NoEndpoints
 from seawall.machines.verdict import Verdict
 from seawall.policies.layer import Ending
 from seawall.policies.timeout import Timeout
@@ -89,6 +89,8 @@ class Calls:
         """One asynchronous call."""
         context = CURRENT.get()
         if context.deadline_ns is not None and self._bound is not None and not ends_this_task(context):
+            if self.strategy.answers_late:
+                return _end(await self.serve(self.begin(function, args, kwargs, is_async=True)))
             return await self._bound.acall(self.acall, function, *args, **kwargs)
         seat = self._seat(context)
         if seat is None:
@@ -114,8 +116,10 @@ class Calls:
 
     def _seat(self, context: Context) -> Seat | None:
         """A seat for the healthy path; None if the call has to go the whole way."""
-        due = self._directory.due_ns
-        if not self._plain or context.attempt != 1 or (due is not None and clock.now_ns() >= due):
+        due, end = self._directory.due_ns, context.deadline_ns
+        if not self._plain or context.attempt != 1:
+            return None
+        if (due is not None and clock.now_ns() >= due) or (end is not None and clock.now_ns() >= end):
             return None
         try:
             return self.roster.pick()
@@ -174,6 +178,8 @@ class Calls:
         try:
             return await bound.acall(self._raising, serving), None
         except BaseException as error:  # noqa: BLE001  # travels on as a value
+            if self.strategy.answers_late and isinstance(error, DeadlineExceeded):
+                return await self.strategy.failed(serving, error)
             return None, error
 
     async def _serve(self, serving: Serving) -> Ending:
@@ -194,15 +200,28 @@ class Calls:
 
     async def _inner(self, serving: Serving) -> Ending:
         try:
-            if not self._directory.members or self._directory.due_ns is not None:
-                await self._directory.first_lookup(serving.runtime)
+            serving.begin_round(await self._obstacle(serving))
             if self._budget is not None:
                 self._budget.count_call(None, clock.now_ns(), None)
-            if off.everything:
+            if off.everything and not self.strategy.answers_for_all:
                 return await serving.attempt()
             return await self.strategy.serve(serving)
         except BaseException as error:  # noqa: BLE001  # travels on as a value
             return None, error
+
+    async def _obstacle(self, serving: Serving) -> Exception | None:
+        """Why no attempt can be made: the time is over, or there is no list of endpoints. The strategy decides."""
+        directory, end = self._directory, CURRENT.get().deadline_ns
+        if end is not None and clock.now_ns() >= end:
+            late = "the deadline of the caller passed before an attempt was made"
+            return DeadlineExceeded(late, policy=directory.name, inherited=True)
+        if directory.members and directory.due_ns is None:
+            return None
+        try:
+            await directory.first_lookup(serving.runtime)
+        except (DeadlineExceeded, NoEndpoints) as error:
+            return error
+        return None
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
 

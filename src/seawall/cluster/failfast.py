@@ -42,8 +42,8 @@ class LiveFailfast(LiveStrategy):
     kind = "failfast"
 
     async def failed(self, call: Serving, error: BaseException) -> Ending:
-        if isinstance(error, Exception) and call.endpoint is not None:
-            add_note(error, f"seawall: {call.name}: ", f"attempt {max(1, call.attempts)} at {call.endpoint}")
+        if isinstance(error, Exception) and call.attempts:
+            add_note(error, f"seawall: {call.name}: ", f"attempt {call.attempts} at {call.endpoint}")
         return None, error
 
     def explain(self) -> str:

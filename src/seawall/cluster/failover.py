@@ -99,30 +99,38 @@ class LiveFailover(LiveStrategy):
         self.retries = self.gave_up = 0
 
     async def failed(self, call: Serving, error: BaseException) -> Ending:
-        earlier, made, last = Earlier(), 0, error
+        earlier, made, last, closed = Earlier(), 0, error, False
+        nobody: BaseException | None = None
         try:
-            while (pause := self._pause(call, made, last)) is not None:
-                made += 1
-                self.retries += 1
-                self._announce(made + 1, pause, last)
-                await call.discard((None, last))
+            while (pause := self._pause(call, made, last, paid=nobody is not None)) is not None:
+                self._announce(made + 2, pause, last)
+                closed = await call.discard((None, last))
                 if pause and not off.waiting:
                     await call.runtime.sleep(pause)
                 value, failure = await call.attempt()
+                if failure is not None and _is_nobody(call, failure):
+                    nobody = failure
+                    if call.has_willing:
+                        continue  # those not tried yet refuse; after a pause, one that has failed is asked again
+                    self._give_up(call, made, "endpoints", str(nobody), last)
+                    break
+                made += 1
+                self.retries += 1
                 if failure is None:
                     return value, None
-                if isinstance(failure, NoEndpoints) and failure.policy == call.name:
-                    # Nobody else could be asked, so what has failed stands.
-                    add_note(last, f"seawall: {call.name} did not fail over: ", str(failure.detail))
-                    break
                 earlier.add(last)
-                last = failure
+                last, nobody = failure, None
+            if nobody is not None and closed:
+                # Nobody else could be asked, so what has failed would stand; but it is closed, and of no use.
+                earlier.add(last)
+                last = nobody
             earlier.chain_to(last)
             return None, last
         finally:
-            del error, last, earlier  # errors know this frame: see Retry
+            del error, last, earlier, nobody  # errors know this frame: see Retry
+            failure = None
 
-    def _pause(self, call: Serving, made: int, error: BaseException) -> int | None:
+    def _pause(self, call: Serving, made: int, error: BaseException, *, paid: bool) -> int | None:
         """How long to wait before the next attempt, or None to give up."""
         elsewhere = call.has_untried
         wish = 0 if elsewhere else retry_after_of(error) or 0
@@ -130,6 +138,9 @@ class LiveFailover(LiveStrategy):
         backoff = self._backoff.pause_ns(made + 1, chance.random())
         pause = 0 if reading.at_once and elsewhere else max(backoff, wish)
         obstacle = self._obstacle(call, made, error, pause, wish)
+        if obstacle is None and not paid and self.budget is not None and not self.budget.take():
+            named = f" {self.budget.name!r}" if self.budget.name else ""
+            obstacle = "budget", f"the retry budget{named} is empty"
         if obstacle is None:
             return pause
         self._give_up(call, made, *obstacle, error)
@@ -139,7 +150,7 @@ class LiveFailover(LiveStrategy):
         self, call: Serving, made: int, error: BaseException, pause: int, wish: int
     ) -> tuple[str, str] | None:
         """What stands against another attempt: a code, and a note for the error; None if nothing does."""
-        if not call.read(error).again or (isinstance(error, NoEndpoints) and error.policy == call.name):
+        if not call.read(error).again or _is_nobody(call, error):
             return "final", ""
         if made >= self._retries:
             return "attempts", ""
@@ -148,16 +159,15 @@ class LiveFailover(LiveStrategy):
         left = call.time_left
         if left is not None and pause >= left:
             return "deadline", f"the next attempt in {show_seconds(pause)} would miss the deadline"
-        if self.budget is not None and not self.budget.take():
-            named = f" {self.budget.name!r}" if self.budget.name else ""
-            return "budget", f"the retry budget{named} is empty"
         return None
 
     def _give_up(self, call: Serving, made: int, reason: str, note: str, error: BaseException) -> None:
+        if not isinstance(error, Exception):
+            return  # a cancellation, or an exit
         self.gave_up += 1
         if note:
             add_note(error, f"seawall: {call.name} did not fail over: ", note)
-        if events.sinks and isinstance(error, Exception):
+        if events.sinks:
             events.emit(events.GaveUp(policy=call.name, layer=self.name, attempts=made + 1, reason=reason, error=error))
 
     def _announce(self, attempt: int, pause: int, error: BaseException) -> None:
@@ -177,3 +187,8 @@ class LiveFailover(LiveStrategy):
         left = self.budget.snapshot()["left"]
         state = f"its budget has {left} left" if left else "its budget is empty, so a failure would be final"
         return f"Failover: after a failure it makes {more}; {state}."
+
+
+def _is_nobody(call: Serving, error: BaseException) -> bool:
+    """Whether it says that this cluster has nobody to ask, not one further inside."""
+    return isinstance(error, NoEndpoints) and error.policy == call.name

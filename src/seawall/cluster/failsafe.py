@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from seawall import events
-from seawall.cluster.reading import is_final
+from seawall.cluster.reading import is_programming
 from seawall.cluster.serving import Serving
 from seawall.cluster.strategy import LiveStrategy, Strategy
-from seawall.errors import ConfigError, DeadlineExceeded
+from seawall.errors import ConfigError
+from seawall.machines.verdict import Verdict
 from seawall.policies.layer import Ending
 
 __all__ = ["Failsafe"]
@@ -65,6 +66,7 @@ class LiveFailsafe(LiveStrategy):
     """A failsafe at work."""
 
     kind = "failsafe"
+    answers_late = True
 
     def __init__(self, cluster: str, spec: Failsafe[Any]) -> None:
         super().__init__(cluster, spec)
@@ -72,20 +74,32 @@ class LiveFailsafe(LiveStrategy):
         self.saved = 0
 
     async def failed(self, call: Serving, error: BaseException) -> Ending:
-        impatient = isinstance(error, DeadlineExceeded)
-        if not isinstance(error, Exception) or (is_final(error) and not impatient):
+        if not isinstance(error, Exception) or not self._saves(call, error):
             return None, error
         self.saved += 1
-        call.degraded = True
         if events.sinks:
             events.emit(events.FailedSafe(policy=call.name, layer=self.name, error=error))
         await call.discard((None, error))
-        if not callable(self._default):
-            return self._default, None
-        answer = self._default(error)
-        if call.runtime.is_async and hasattr(answer, "__await__"):
-            answer = await cast("Any", answer)
+        answer = self._default(error) if callable(self._default) else self._default
+        if hasattr(answer, "__await__"):
+            answer = await self._awaited(call, answer)
+        call.degraded = True
         return answer, None
+
+    @staticmethod
+    def _saves(call: Serving, error: Exception) -> bool:
+        """Whether the default is an answer to it: not if it is one itself, nor to errors of the program."""
+        reading = call.read(error)
+        if reading.verdict is Verdict.OK:
+            return False
+        return reading.again or not is_programming(error)
+
+    async def _awaited(self, call: Serving, answer: Any) -> Any:
+        if call.runtime.is_async:
+            return await answer
+        if hasattr(answer, "close"):
+            answer.close()
+        raise ConfigError(f"{call.name}: an async default answers async calls only; this call is synchronous")
 
     def snapshot(self) -> dict[str, Any]:
         return {"saved": self.saved}

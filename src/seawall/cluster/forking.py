@@ -100,45 +100,57 @@ class LiveForking(LiveStrategy):
         return self._stagger_ns if self._quantile is None else self._latency.quantile(self._quantile)
 
     async def serve(self, call: Serving) -> Ending:
-        most = max(1, call.roster.size)
-        if isinstance(self._n, int):
-            most = min(most, self._n)
         race = Race(call.legs(), lambda error: _decides(call, error))
         branches: list[Serving] = []
         started = clock.now_ns()
         try:
-            self._start(call, race, branches)
-            while len(branches) < most and (not self._staggered or await self._next_is_due(call, race)):
-                self._start(call, race, branches)
+            branch = call.fork()
+            while branch is not None:
+                branches.append(branch)
+                race.start(branch.attempt)
+                branch = await self._next(call, race, branches)
             if not await race.decided(call.time_left):
                 late = "the deadline of the caller passed before a fork had answered"
                 return None, DeadlineExceeded(late, policy=call.name, inherited=True)
             if race.winner is not None:
                 self.wins += race.winner > 0
                 self._latency.record(clock.now_ns() - started)
-                call.endpoint = branches[race.winner].endpoint
-            return race.ending if race.settled else (None, self._all_failed(call, race))
+            if not race.settled:
+                return None, self._all_failed(call, race)
+            call.endpoint = branches[race.endings.index(race.ending)].endpoint
+            return race.ending
+        except (DeadlineExceeded, NoEndpoints) as nobody:
+            return None, nobody
         finally:
             race.end()
+            for branch in branches:
+                branch.release()
 
-    def _start(self, call: Serving, race: Race, branches: list[Serving]) -> None:
-        branch = call.branch()
-        branches.append(branch)
-        race.start(branch.attempt)
-
-    async def _next_is_due(self, call: Serving, race: Race) -> bool:
-        """Wait until the next fork should start: silence for long enough, or one more failure."""
+    async def _next(self, call: Serving, race: Race, branches: list[Serving]) -> Serving | None:
+        """The next fork, when it is time for it; None if there is to be none."""
+        most = self._n if isinstance(self._n, int) else len(branches) + 1
+        if call.most_legs is not None:
+            most = min(most, call.most_legs)
+        if len(branches) >= most or not call.has_untried:
+            return None
+        if not self._staggered:
+            return call.fork()
         failures, left, after = race.failures, call.time_left, self.stagger_ns
+        # Silence for long enough, or one more failure.
         await race.decided(min((wait for wait in (after, left) if wait is not None), default=None), failures=failures)
         if race.settled or (left is not None and (call.time_left or 0) <= 0):
-            return False
+            return None
+        branch = call.fork()
+        if branch is None:
+            return None
         if self.budget is not None and not self.budget.take():
-            return False
+            branch.release()
+            return None
         self.extra += 1
         if events.sinks:
             silent = 0.0 if race.failures > failures else (after or 0) / 1e9
             events.emit(events.ForkStarted(policy=self.cluster, layer=self.name, after=silent))
-        return True
+        return branch
 
     @staticmethod
     def _all_failed(call: Serving, race: Race) -> BaseException:

@@ -6,13 +6,25 @@ may be sent twice, and what certainly never left. It brings `Terms` of its own.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from seawall.errors import DeadlineExceeded, Rejected
 from seawall.machines.verdict import Verdict
 from seawall.policies.classify import PROGRAMMING, Matcher
 
-__all__ = ["ANSWER", "AT_ONCE", "ELSEWHERE", "FAILED", "FINAL", "NOTHING", "PlainTerms", "Reading", "Terms", "is_final"]
+__all__ = [
+    "ANSWER",
+    "AT_ONCE",
+    "ELSEWHERE",
+    "FAILED",
+    "FINAL",
+    "NOTHING",
+    "PlainTerms",
+    "Reading",
+    "Terms",
+    "is_final",
+    "is_programming",
+]
 
 
 class Reading:
@@ -52,9 +64,16 @@ class Terms(Protocol):
     def read(self, error: BaseException) -> Reading: ...
 
 
+def is_programming(error: BaseException) -> bool:
+    """Whether it is an error of the program, or a group with one in it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(is_programming(part) for part in cast("BaseExceptionGroup[BaseException]", error).exceptions)
+    return isinstance(error, PROGRAMMING)
+
+
 def is_final(error: BaseException) -> bool:
     """Whether it is nobody's failure: an exit, a cancellation, an error of the program, the caller's deadline."""
-    if not isinstance(error, Exception) or isinstance(error, PROGRAMMING):
+    if not isinstance(error, Exception) or is_programming(error):
         return True
     return isinstance(error, DeadlineExceeded) and error.inherited
 
@@ -70,7 +89,7 @@ class PlainTerms:
         if isinstance(error, Rejected):
             # From further inside: whatever refused there is not this endpoint, and would refuse again.
             return ELSEWHERE if named else NOTHING
-        if is_final(error) and not (named and isinstance(error, PROGRAMMING)):
+        if is_final(error) and not (named and is_programming(error)):
             return NOTHING
         if self._means is not None and not named:
             return ANSWER

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from seawall import events
 from seawall.cluster.reading import Reading, Terms
 from seawall.context import CURRENT, derive, restore
-from seawall.errors import NoEndpoints, Rejected
+from seawall.errors import DeadlineExceeded, NoEndpoints, Rejected
 from seawall.machines.verdict import Verdict
 from seawall.policies.layer import Ending
-from seawall.runtime import clock
+from seawall.runtime import clock, off
 from seawall.runtime.closing import closer_of
 from seawall.runtime.thread_legs import Pool, ThreadLegs
 
@@ -35,9 +35,13 @@ class Serving:
     """One call. Its branches (forks, legs of a broadcast) share whom it has tried."""
 
     __slots__ = (
+        "_branches",
         "_made",
+        "_number",
+        "_obstacle",
         "_pool",
         "_refusing",
+        "_seats",
         "_tried",
         "args",
         "degraded",
@@ -77,8 +81,25 @@ class Serving:
         self.queued = False
         """Whether the work was stored for later."""
         self._made: list[Endpoint] = []
-        self._tried: dict[Member, None] = {}
+        self._tried: dict[Member, Serving] = {}
         self._refusing: dict[Member, None] = {}
+        self._seats: list[Seat] = []
+        """The seat that a fork was given when it was made, until its attempt begins."""
+        self._number: int | None = None
+        """The number of the attempt, if this is a branch: it makes one only."""
+        self._branches = 0
+        self._obstacle: Exception | None = None
+
+    def begin_round(self, obstacle: Exception | None) -> None:
+        """A layer around the call makes it, perhaps not for the first time: ask those that refused again.
+
+        With an `obstacle` there is nobody to ask at all, and the first attempt ends with it.
+        """
+        self._obstacle = obstacle
+        if self._tried:
+            self._refusing.clear()
+            if not self.has_untried:
+                self._tried.clear()
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
@@ -92,42 +113,69 @@ class Serving:
         """Whether an endpoint is left that was not tried and may be."""
         return self.roster.has_other(self._tried)
 
+    @property
+    def has_willing(self) -> bool:
+        """Whether an endpoint may be asked that has not refused."""
+        return self.roster.has_other(self._refusing)
+
     async def attempt(self, refusal: BaseException | None = None) -> Ending:
         """One attempt at an endpoint not tried yet, or if all were, at one that did not refuse.
 
         From an endpoint whose own guards refuse it moves on at once, as it does with the `refusal` in hand. Ends with
-        `NoEndpoints` if nobody is left.
+        `NoEndpoints` if nobody is left. A fork begins where it was told to, and goes where no other has been.
         """
-        while True:
-            try:
-                seat = self._next(after_a_refusal=refusal is not None)
-            except NoEndpoints as nobody:
-                return None, nobody
-            if seat is None:
-                return None, self._nobody(refusal)
+        seat: Seat | None
+        again = False
+        try:
+            self.raise_obstacle()
+            if self._number is None:
+                seat = self._next()
+                if seat is None and refusal is None:
+                    again, seat = True, self._next(again=True)
+            else:
+                seat = self._own_seat()
+        except (DeadlineExceeded, NoEndpoints) as nobody:
+            return None, nobody
+        while seat is not None:
             value, error = await self.at(seat)
             if error is None or not self.refused(seat, error):
                 return value, error
             refusal = error
+            seat = self._next(again=again)
+        return None, self._nobody(refusal)
 
-    def _next(self, *, after_a_refusal: bool) -> Seat | None:
-        if not self._tried:
-            seat: Seat | None = self.roster.pick()
-        else:
+    def raise_obstacle(self) -> None:
+        """Raise what stands against any attempt, if something does."""
+        obstacle, self._obstacle = self._obstacle, None  # an error knows the frame that knows this call
+        if obstacle is not None:
+            try:
+                raise obstacle
+            finally:
+                del obstacle
+
+    def _next(self, *, again: bool = False) -> Seat | None:
+        """Who is asked next; with `again` also those that were asked before, unless they refused."""
+        if again:
+            return self.roster.pick_other((), self._refusing)
+        seat = self._first() if not self._tried else self.roster.pick_other(self._tried)
+        # On threads two branches may choose the same endpoint; one of them goes elsewhere.
+        while seat is not None and self._tried.setdefault(seat.member, self) is not self:
             seat = self.roster.pick_other(self._tried)
-            if seat is None and not after_a_refusal:
-                seat = self.roster.pick_other((), self._refusing)
-        if seat is not None:
-            self._tried[seat.member] = None
         return seat
 
+    def _first(self) -> Seat | None:
+        try:
+            return self.roster.pick()
+        except NoEndpoints:
+            if not off.everything:
+                raise
+            return next(self.roster.seats(), None)
+
     def _nobody(self, refusal: BaseException | None) -> NoEndpoints:
-        waits = [member.retry_after for member in self._refusing]
-        wait = min((wait for wait in waits if wait is not None), default=None)
-        if wait is None:
-            wait = getattr(refusal, "retry_after", None)
-        count = len(self._refusing)
-        who = "the only endpoint refuses" if count == 1 and len(self._tried) == 1 else f"{count} endpoints refuse"
+        refusing = list(self._refusing)  # other branches may add to it
+        waits = [wait for wait in (member.retry_after for member in refusing) if wait is not None]
+        wait = min(waits) if waits else getattr(refusal, "retry_after", None)
+        who = "the only endpoint refuses" if len(refusing) == len(self._tried) == 1 else _refuse(len(refusing))
         detail = f"{who} (the last: {refusal})" if refusal is not None else "no endpoint is left to try"
         nobody = NoEndpoints(detail, policy=self.name, measured=0, threshold=1, retry_after=wait)
         nobody.__cause__ = refusal
@@ -136,8 +184,8 @@ class Serving:
     async def at(self, seat: Seat) -> Ending:
         """One attempt at this seat."""
         self.endpoint = seat.endpoint
-        self._tried[seat.member] = None
-        number = len(self._made) + 1
+        self._tried[seat.member] = self
+        number = len(self._made) + 1 if self._number is None else self._number
         self._made.append(seat.endpoint)
         context = CURRENT.get()
         reset = None if context.attempt == number else CURRENT.set(derive(context, attempt=number))
@@ -155,7 +203,7 @@ class Serving:
             if reset is not None:
                 restore(reset)
         try:
-            self.note(seat, error)
+            self.note(seat, error, number)
             return value, error
         finally:
             del error  # it knows this frame
@@ -163,15 +211,18 @@ class Serving:
     def begin(self, seat: Seat, error: BaseException) -> None:
         """Take over from the healthy path, whose one attempt at `seat` has failed."""
         self.endpoint = seat.endpoint
-        self._tried[seat.member] = None
+        self._tried[seat.member] = self
         self._made.append(seat.endpoint)
-        self.note(seat, error)
+        self.note(seat, error, 1)
 
-    def note(self, seat: Seat, error: BaseException | None) -> None:
+    def note(self, seat: Seat, error: BaseException | None, number: int) -> None:
         """Tell the health of the endpoint how the attempt ended, and the listeners if it failed."""
         if error is None:
             if seat.member.healths:
                 report(seat, Verdict.OK, clock.now_ns())
+            return
+        if off.everything:
+            report(seat, Verdict.IGNORE, clock.now_ns())  # gives a probe back
             return
         refused = self.refused(seat, error)
         if refused:
@@ -179,15 +230,16 @@ class Serving:
             self._made.pop()  # the function was not called
         verdict = Verdict.IGNORE if refused else self.read(error).verdict
         report(seat, verdict, clock.now_ns())
-        if not seat.member.shunned and seat.member.refuses:
-            seat.roster.spoil()
-        if events.sinks:
+        if seat.member.refuses and (refused or not seat.member.shunned) and not seat.roster.panic:
+            seat.roster.spoil()  # another roster may have seen it before; this one chose it all the same
+        # A cancellation says nothing about the attempt, and an answer is no failure of it.
+        if events.sinks and isinstance(error, Exception) and verdict is not Verdict.OK:
             events.emit(
                 events.AttemptFailed(
                     policy=self.name,
                     layer="cluster",
                     endpoint=str(seat.endpoint),
-                    attempt=len(self._made) + refused,
+                    attempt=number,
                     error=error,
                     refused=refused,
                 )
@@ -210,7 +262,40 @@ class Serving:
             self.name, self.roster, self._pool, self.runtime, self.terms, self.function, self.args, self.kwargs
         )
         other._made, other._tried, other._refusing = self._made, self._tried, self._refusing
+        self._branches += 1
+        other._number = self._branches
         return other
+
+    def fork(self) -> Serving | None:
+        """A branch for one `attempt()` at an endpoint that no other has tried; None if there is none left.
+
+        It holds its place at the endpoint from now on, and must be given up by `release()`. Raises `NoEndpoints` if
+        there was nobody from the beginning.
+        """
+        self.raise_obstacle()
+        seat = self._next()
+        if seat is None:
+            return None
+        branch = self.branch()
+        branch._seats.append(seat)
+        return branch
+
+    def _own_seat(self) -> Seat | None:
+        try:
+            return self._seats.pop()  # atomic: of two threads one gets it
+        except IndexError:
+            return None
+
+    def release(self) -> None:
+        """Give up a fork whose attempt may not have begun: if it was to be a probe, somebody else may make it."""
+        seat = self._own_seat()
+        if seat is not None:
+            report(seat, Verdict.IGNORE, clock.now_ns())
+
+    @property
+    def most_legs(self) -> int | None:
+        """How many attempts may run beside each other; None for any number."""
+        return None if self.runtime.is_async else self._pool.limit
 
     def legs(self) -> Legs:
         """Where parallel attempts of this call run: tasks of the loop, or threads of the cluster's pool."""
@@ -226,11 +311,12 @@ class Serving:
         due = CURRENT.get().deadline_ns
         return None if due is None else due - clock.now_ns()
 
-    async def discard(self, ending: Ending) -> None:
-        """Close what is not wanted any more: the response of an attempt that is followed by another."""
+    async def discard(self, ending: Ending) -> bool:
+        """Close what is not wanted any more: the response of an attempt that is followed by another. Tells whether
+        there was something to close."""
         close = closer_of(ending, is_async=self.runtime.is_async)
         if close is None:
-            return
+            return False
         try:
             closing = close()
             if self.runtime.is_async and hasattr(closing, "__await__"):
@@ -239,3 +325,8 @@ class Serving:
             import logging  # noqa: PLC0415  # only a broken close pays for it
 
             logging.getLogger("seawall").exception("closing the result of an attempt failed")
+        return True
+
+
+def _refuse(count: int) -> str:
+    return "1 endpoint refuses" if count == 1 else f"{count} endpoints refuse"

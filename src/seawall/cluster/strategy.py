@@ -41,6 +41,10 @@ class LiveStrategy:
     """The rules by which it wants endpoints ejected, if it has its own."""
     strict: ClassVar[bool] = False
     """Whether an ejected endpoint gets no traffic whatever happens."""
+    answers_late: ClassVar[bool] = False
+    """Whether it answers a call whose deadline has passed."""
+    answers_for_all: ClassVar[bool] = False
+    """Whether its answer has a form of its own, so that it is made also while Seawall is switched off."""
     budget: BudgetMeter | None = None
     """Counts the calls, of which further attempts are a share."""
 

@@ -22,6 +22,13 @@ PRINTED = {
         "time is left",
         "seawall: fetch did not retry: the next attempt in 10 ms would miss the deadline",
     ],
+    "broadcast_invalidation": [
+        "caches: 2 of 3 endpoints succeeded, 3 had to (http://10.0.5.2:80: DeadlineExceeded",
+        "done: ['http://10.0.5.1:80', 'http://10.0.5.3:80']",
+        "not done: ['http://10.0.5.2:80']",
+        "a majority will do: 2 of 3",
+        "the second time: 3 of 3",
+    ],
     "bulkheads_per_tenant": [
         "first refusal: exports[acme]: bulkhead full (2 of 2 permits in use); retry in 1 s",
         "acme: done 2",
@@ -29,10 +36,23 @@ PRINTED = {
         "globex: done 1",
         "initech: done 1",
     ],
+    "cluster_failover": [
+        "30 calls, 30 answers",
+        "the dead replica was asked 3 times, until its breaker opened",
+        "2 of 3 endpoints are usable",
+        "all dead: {'ConnectionRefusedError': ",
+        "'NoEndpoints': ",
+        "stock: 3 endpoints refuse (the last: stock[http://10.0.0.",
+    ],
     "degradation_switch": [
         "before: ['chosen for ada']",
         "during the sale: ['bestsellers']",
         "after: ['chosen for ada']",
+    ],
+    "forking_reads": [
+        "one replica each: 9 attempts for 9 calls, the slowest took over 90 ms",
+        "forking: ",
+        "'stagger': 0.01",
     ],
     "protect_a_function": [
         "a good day: 10 answers, 0 of them lesser ones, for 12 calls of the service",
@@ -53,6 +73,7 @@ def test_an_example_says_what_it_shows(script: Path) -> None:
 @pytest.mark.parametrize("script", [pytest.param(script, id=script.stem) for script in EXAMPLES])
 def test_an_example_runs(script: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "switches", {})
+    monkeypatch.setattr(registry, "clusters", {})
     # Those for asyncio wait for real, for a few hundredths of a second: their loop is not ours to choose.
     if "asyncio" in script.read_text(encoding="utf-8"):
         runpy.run_path(str(script), run_name="__main__")

@@ -54,7 +54,17 @@ if TYPE_CHECKING:
         Random,
         RoundRobin,
     )
-    from seawall.limiter import FixedWindow, LeakyBucket, Limiter, SlidingLog, SlidingWindow, TokenBucket
+    from seawall.limiter import (
+        FixedWindow,
+        LeakyBucket,
+        Limiter,
+        RateLimit,
+        Rule,
+        Rules,
+        SlidingLog,
+        SlidingWindow,
+        TokenBucket,
+    )
     from seawall.stores.decision import Decision
     from seawall.stores.memory import Memory
 
@@ -97,12 +107,15 @@ __all__ = [
     "Policy",
     "PowerOfTwo",
     "Random",
+    "RateLimit",
     "RateLimited",
     "Registry",
     "Rejected",
     "Retry",
     "RetryBudget",
     "RoundRobin",
+    "Rule",
+    "Rules",
     "SeawallError",
     "SlidingLog",
     "SlidingWindow",
@@ -143,7 +156,17 @@ _HOMES = {
         "Random",
         "RoundRobin",
     ),
-    "seawall.limiter": ("FixedWindow", "LeakyBucket", "Limiter", "SlidingLog", "SlidingWindow", "TokenBucket"),
+    "seawall.limiter": (
+        "FixedWindow",
+        "LeakyBucket",
+        "Limiter",
+        "RateLimit",
+        "Rule",
+        "Rules",
+        "SlidingLog",
+        "SlidingWindow",
+        "TokenBucket",
+    ),
     "seawall.stores.decision": ("Decision",),
     "seawall.stores.memory": ("Memory",),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seawall import events
 from seawall.context import CURRENT
@@ -14,6 +14,7 @@ from seawall.limiter.holding import AwaitedReservation, Reservation
 from seawall.limiter.line import Lines
 from seawall.limiter.specs import LeakyBucket, LimitSpec
 from seawall.machines.limit import Limit
+from seawall.machines.token_bucket import TokenBucket
 from seawall.runtime import clock, off
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
@@ -23,11 +24,16 @@ from seawall.stores.memory import Memory, MemoryTable
 from seawall.stores.protocol import Ask, Store
 from seawall.units import Duration, count_of, duration_ns, flag_of
 
+if TYPE_CHECKING:
+    from seawall.limiter.layer import LimitedBlock
+    from seawall.policy import Policy
+
 __all__ = ["Limiter"]
 
 _numbers = itertools.count(1)
 Try = Callable[[Ask], Coroutine[Any, Any, tuple[Decision, Any]]]
 HOLD_FOR = "60s"
+NO_LIMIT = TokenBucket(1_000_000_000, 1_000_000_000, 1_000_000_000)
 
 
 class Limiter:
@@ -247,7 +253,59 @@ class Limiter:
         decision, held = await self._in_line(runtime, Ask(key_of(key), costs), patience, attempt)
         return Reservation(self._table, self._costs, decision, costs, held)
 
+    # -- around functions and blocks ---------------------------------------------------------------------------------
+
+    def limit(
+        self,
+        *,
+        key: Callable[..., Key] | None = None,
+        cost: Cost | Callable[..., Cost] = 1,
+        max_wait: Duration | None = 0,
+    ) -> Policy:
+        """A decorator, sync and async: `@search.limit(key=lambda user, text: user)`; a `Policy` with this one layer.
+
+        `key` and `cost` are given the arguments of the call. Refused calls raise `RateLimited`.
+
+        >>> from seawall import Limiter, TokenBucket
+        >>> search = Limiter(TokenBucket("100/s"), name="search")
+        >>> @search.limit(key=lambda user, text: user)
+        ... def find(user: str, text: str) -> str: return f"found {text}"
+        >>> find("ann", "it")
+        'found it'
+        """
+        from seawall.limiter.layer import RateLimit  # noqa: PLC0415  # it is made of this module
+        from seawall.policy import Policy  # noqa: PLC0415  # a limiter alone does without
+
+        return Policy(RateLimit(self, key=key, cost=cost, max_wait=max_wait), name=self.name)
+
+    def guard(self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = 0) -> LimitedBlock:
+        """A block: `with search.guard("user:42"):`, or `async with`; raises `RateLimited` before it if refused."""
+        from seawall.limiter.layer import LimitedBlock  # noqa: PLC0415  # it is made of this module
+
+        return LimitedBlock(self, key, cost, max_wait)
+
     # -- by hand -----------------------------------------------------------------------------------------------------
+
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether it decides without asking anybody: with `Memory()`."""
+        return self._memory is not None
+
+    def give_back(self, key: Key, cost: Cost, decision: Decision) -> None:
+        """Undo a take of a moment ago that led to nothing; what time has given back since is not given twice.
+
+        Without effect where a store is asked: there it is spent.
+        """
+        if self._memory is None or not decision.allowed:
+            return
+        costs = self._costs.of(cost)
+        taken = {name: decision.parts.get(name, decision).now_ns for name in costs}
+        self._memory.give_back(key_of(key), costs, taken)
+
+    @staticmethod
+    def unlimited(limiter: str, *, allowed: bool) -> Decision:
+        """The decision where no limit applies."""
+        return told(Origin(limiter, "none", NO_LIMIT), 0, (NO_LIMIT.capacity if allowed else 0, 0, 0), allowed=allowed)
 
     def reset(self, key: Key = "") -> None:
         """Forget what `key` has used; what it holds stays held."""

@@ -7,8 +7,9 @@ from typing import Any
 from seawall.errors import ConfigError
 from seawall.machines import fixed_window, leaky_bucket, sliding_log, sliding_window, token_bucket
 from seawall.machines.limit import Limit
+from seawall.machines.warm_up import WarmUp
 from seawall.policies.spec import Spec
-from seawall.units import Duration, count_of, duration_ns, given, rate_of
+from seawall.units import Duration, count_of, duration_ns, fraction_ppm, given, rate_of
 
 __all__ = ["FixedWindow", "LeakyBucket", "LimitSpec", "SlidingLog", "SlidingWindow", "TokenBucket"]
 
@@ -44,6 +45,9 @@ class TokenBucket(LimitSpec):
     Args:
         rate: `"100/s"`, `"5000/h"`, `"10/5s"`.
         burst: tokens the bucket holds; whole number from 1. Default: the amount of the rate.
+        warm_up: a duration in which the rate ramps up from `cold`, once, from when the limiter is made; for a service
+            that just started. Give a small burst beside it. In memory only. Default: none.
+        cold: the share of the rate at the beginning, above 0 to 1. Default 0.3.
 
     Raises:
         ConfigError: not a rate, or a burst that takes more than ten years to fill.
@@ -57,21 +61,36 @@ class TokenBucket(LimitSpec):
     GCRA: ITU-T I.371.
     """
 
-    __slots__ = ("burst",)
+    __slots__ = ("burst", "warm_up", "cold")
 
     burst: int | None
+    warm_up: Duration | None
+    cold: float
 
-    def __init__(self, rate: str, *, burst: int | None = None, name: str | None = None) -> None:
-        self._init(name, rate=rate, burst=burst)
+    def __init__(
+        self,
+        rate: str,
+        *,
+        burst: int | None = None,
+        warm_up: Duration | None = None,
+        cold: float = 0.3,
+        name: str | None = None,
+    ) -> None:
+        if warm_up is not None:
+            duration_ns(warm_up, "TokenBucket(warm_up)", zero=False)
+        fraction_ppm(cold, "TokenBucket(cold)")
+        self._init(name, rate=rate, burst=burst, warm_up=warm_up, cold=cold)
         self.machine()
 
-    def machine(self) -> token_bucket.TokenBucket:
+    def machine(self) -> token_bucket.TokenBucket | WarmUp:
         amount, period = self._rate()
         burst = amount if self.burst is None else count_of(self.burst, "TokenBucket(burst)", most=MOST)
         machine = token_bucket.TokenBucket(amount, period, burst)
         if machine.forget_ns > LONGEST_FILL_NS:
             raise ConfigError(f"TokenBucket(burst={burst}): at {self.rate} it takes more than ten years to fill")
-        return machine
+        if self.warm_up is None:
+            return machine
+        return WarmUp(machine, duration_ns(self.warm_up, "warm_up"), fraction_ppm(self.cold, "cold"))
 
 
 class LeakyBucket(LimitSpec):

@@ -20,6 +20,7 @@ from seawall.machines.leaky_bucket import LeakyBucket
 from seawall.machines.limit import Limit
 from seawall.machines.sketch import Sketch
 from seawall.machines.token_bucket import TokenBucket
+from seawall.machines.warm_up import WarmUp
 from seawall.runtime import clock, forks
 from seawall.stores.decision import Decision, Origin, combined, told
 from seawall.stores.holds import Hold, Holds
@@ -55,6 +56,9 @@ class Memory:
         self.max_keys = count_of(max_keys, "Memory(max_keys)", most=100_000_000)
 
     def open(self, limiter: str, limits: Mapping[str, Limit[Any]]) -> MemoryTable:
+        for limit in limits.values():
+            if isinstance(limit, WarmUp):
+                limit.begin(clock.now_ns())
         return MemoryTable(limiter, limits, self.max_keys)
 
     def __repr__(self) -> str:
@@ -109,7 +113,7 @@ class Drawer:
     def spill(self, now: int) -> Sketch:
         """The sketch of keys for which there is no room."""
         if self.sketch is None:
-            limit = self.limit
+            limit = self.limit.inner if isinstance(self.limit, WarmUp) else self.limit
             if isinstance(limit, TokenBucket):
                 unit, burst = -(-limit.per_token // limit.per_ns), limit.burst
             elif isinstance(limit, LeakyBucket):

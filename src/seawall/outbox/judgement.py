@@ -3,7 +3,7 @@
 Rules
     no error                     done.
     an error that is `final`     dead, "final".
-    a refusal (`Rejected`)       given back, uncounted: no attempt was made. Due after the pause, or as it asks.
+    a refusal (`Rejected`)       given back, uncounted: no attempt was made. Due when it says, or else after the pause.
     the last attempt             dead, "attempts".
     anything else                due again after a pause: drawn evenly from 0 to min(cap, base * 2**(n-1)), or longer if
                                  the error asks for it, up to cap.
@@ -60,7 +60,8 @@ def judge(work: Work, operation: Operation | None, error: Exception | None, wall
         return Step(what="bury", why="attempts", text=text)
     schedule = SCHEDULE if operation is None else operation.schedule
     wish = min(retry_after_of(error) or 0, schedule.cap_ns)
-    pause = max(schedule.pause_ns(work.attempts, rand), wish)
+    # A refusal that says when to come back is as good as an appointment; any other error may be a long one.
+    pause = wish if refused and wish else max(schedule.pause_ns(work.attempts, rand), wish)
     if wall_ns + pause >= work.expires_ns:
         return Step(what="bury", why="age", text=text)
     return Step(what="release" if refused else "retry", pause_ns=pause, text=text)

@@ -268,6 +268,6 @@ def outcome_of(serving: Serving, ending: Ending) -> Outcome[Any]:
         error,
         attempts=serving.attempts,
         degraded=serving.degraded,
-        endpoint=serving.endpoint if error is None or serving.attempts else None,
+        endpoint=serving.endpoint,
         queued=serving.queued,
     )

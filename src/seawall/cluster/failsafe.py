@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from seawall import events
 from seawall.cluster.reading import is_programming
@@ -57,6 +57,14 @@ class Failsafe(Strategy[D_co]):
                 f"Failsafe(default={default!r}): a class would be called with the error; give a value or a function"
             )
         self._init(name, default=default)
+
+    def __eq__(self, other: object) -> bool:
+        # Equal strategies share their state; but who asks for 0 must not get another's False.
+        mine, theirs = cast("Any", self), cast("Any", other)
+        return super().__eq__(other) and type(mine.default) is type(theirs.default)
+
+    def __hash__(self) -> int:
+        return super().__hash__()
 
     def live(self, cluster: str) -> LiveFailsafe:
         return LiveFailsafe(cluster, self)

@@ -96,6 +96,7 @@ class Serving:
         With an `obstacle` there is nobody to ask at all, and the first attempt ends with it.
         """
         self._obstacle = obstacle
+        self.degraded = False
         if self._tried:
             self._refusing.clear()
             if not self.has_untried:
@@ -228,6 +229,7 @@ class Serving:
         if refused:
             self._refusing[seat.member] = None
             self._made.pop()  # the function was not called
+            self.endpoint = self._made[-1] if self._made else None
         verdict = Verdict.IGNORE if refused else self.read(error).verdict
         report(seat, verdict, clock.now_ns())
         if seat.member.refuses and (refused or not seat.member.shunned) and not seat.roster.panic:

@@ -143,14 +143,9 @@ class Outbox:
         return Putting(self, Settings(delay, key, order, priority, max_age))
 
     def prepare(
-        self,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        chosen: Settings = NO_SETTINGS,
-    ) -> tuple[Operation, Work]:
+        self, operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any], chosen: Settings = NO_SETTINGS
+    ) -> Work:
         """The record of a call, due now. Everything that could be wrong about the call itself is found here."""
-        operation = self.operations.of(function)
         arguments = operation.parameters.bind(args, kwargs)
         payload = operation.codec.encode(arguments, operation.parameters)
         id, now = fresh_id(), clock.wall_ns()  # noqa: A001  # as the field is called
@@ -165,7 +160,7 @@ class Outbox:
             raise ConfigError(
                 f"{self.name}: {operation.name} would expire before it is due: delay is not below max_age"
             )
-        work = Work(
+        return Work(
             id=id,
             operation=operation.name,
             payload=payload,
@@ -177,7 +172,6 @@ class Outbox:
             order_key=order,
             criticality=int(CURRENT.get().criticality),
         )
-        return operation, work
 
     async def store_work(self, work: Work, runtime: Runtime, failure: BaseException | None = None) -> Queued:
         """Store a record that `prepare` made; `failure` is the error of the call it comes from.

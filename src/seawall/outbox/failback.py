@@ -132,8 +132,9 @@ class LiveFailback(LiveStrategy):
         self.queued = self.not_queued = 0
 
     async def serve(self, call: Serving) -> Ending:
-        operation, work = self._outbox.prepare(call.function, call.args, call.kwargs)
+        operation = self._outbox.operations.of(call.function)
         self._check_target(operation)
+        work = self._outbox.prepare(operation, call.args, call.kwargs)
         run = Run(id=work.id, operation=work.operation, idempotency_key=work.idempotency_key, attempt=0)
         with running(run):
             value, error = await self._first(call)

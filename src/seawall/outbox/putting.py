@@ -58,7 +58,7 @@ class Putting:
     async def _put(
         self, runtime: Runtime, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Queued:
-        _, work = self._box.prepare(function, args, kwargs, self._settings)
+        work = self._box.prepare(self._box.operations.of(function), args, kwargs, self._settings)
         return await self._box.store_work(work, runtime)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
@@ -19,11 +18,9 @@ from seawall.policy.outcome import Outcome
 from seawall.runtime import off
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
+from seawall.runtime.section import LOCKED
 
 __all__ = ["Caller"]
-
-# Without the interpreter's own lock the fast lanes are not atomic: every layer takes its lock.
-LOCKED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 Bind = Callable[[Callable[..., Any]], Callable[..., Any]]
 

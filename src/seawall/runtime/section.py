@@ -8,12 +8,16 @@ ended.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-__all__ = ["Section"]
+__all__ = ["LOCKED", "Section"]
+
+LOCKED = not getattr(sys, "_is_gil_enabled", lambda: True)()
+"""Without the interpreter's own lock the fast lanes are not atomic: everything takes the lock of its machine."""
 
 
 class Section:

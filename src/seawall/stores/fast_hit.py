@@ -1,11 +1,12 @@
 """The hit of a limiter in memory with one limit, in one frame.
 
-For `TokenBucket`, the usual one, the rule of machines/token_bucket.py is written out once more, which saves another
-call; a property test holds the two equal. Whatever is unusual (long keys, costs that cannot be, holds, a line of
-waiting callers, a key that is new or was not used for a while) goes the careful way.
+For `TokenBucket`, the usual one, the rule of machines/token_bucket.py is written out once more, and takes no lock: from
+the look at `table.careful` to the new state in the dictionary there is no call and no jump backwards, so that the
+interpreter neither changes threads nor begins a finalizer in between. Whoever does anything else to the table sets `careful` first.
+Where the interpreter has no lock of its own, and for all other limits, the lock of the table is taken.
 
-Inside the lock of the bucket nothing is called but methods of dictionaries, and nothing is made but integers: the
-garbage collector cannot begin a finalizer there that wants the same lock.
+Whatever is unusual (costs that cannot be, holds, a line of waiting callers, a key that is new, long, or was not used
+for a while) goes the careful way; a property test holds the two equal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.machines.token_bucket import TokenBucket
 from seawall.runtime import clock, off
+from seawall.runtime.section import LOCKED
 from seawall.stores.decision import Decision
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def fast_hit(
     if len(table.drawers) != 1:
         return None
     drawer: Drawer = next(iter(table.drawers.values()))
-    if isinstance(drawer.limit, TokenBucket):
+    if isinstance(drawer.limit, TokenBucket) and not LOCKED:
         return _bucket_hit(table, drawer, drawer.limit, lines, careful, refused)
     return _any_hit(table, drawer, lines, careful, refused)
 
@@ -49,31 +51,36 @@ def _bucket_hit(
     refused: Callable[[Decision], object],
 ) -> Hit:
     per_ns, per_token, full, burst = limit.per_ns, limit.per_token, limit.full, limit.burst
-    lock, origin = table.lock, drawer.origin
+    origin, one = drawer.origin, 1
     make: type[Decision] = Decision
 
     def hit(key: Any = "", cost: Any = 1) -> Decision:
-        if type(key) is not str or len(key) > 64 or type(cost) is not int or not 0 < cost <= burst:
-            return careful(key, cost)
-        if table.careful or lines or off.everything:
+        need = per_token
+        if cost is not one:
+            if cost.__class__ is not int or not 0 < cost <= burst:
+                return careful(key, cost)
+            need = cost * per_token
+        if off.everything or key.__class__ is not str:
             return careful(key, cost)
         now = clock.now_ns()
         v = now * per_ns
-        after, allowed = v, False
-        with lock:
-            state = None if now >= drawer.turn_ns else drawer.young.get(key)
-            if state is not None:
-                after = (v if state < v else state) + cost * per_token  # noqa: FURB136  # max() costs a call
-                allowed = after - v <= full
-                if allowed:
-                    drawer.young[key] = after
-        if state is None:
+        # From here on no call and no jump backwards, until the state is written.
+        if table.careful or lines or now >= drawer.turn_ns or drawer.origin is not origin:
+            return careful(key, cost)
+        try:
+            young = drawer.young
+            state = young[key]
+            after = (v if state < v else state) + need  # noqa: FURB136  # max() would be a call
+            allowed = after - v <= full
+            if allowed:
+                young[key] = state = after
+        except KeyError:
             return careful(key, cost)
         decision = make()
         decision.allowed = allowed
         decision.cost = cost
         decision.origin = origin
-        decision.state = after if allowed else state
+        decision.state = state
         decision.now_ns = now
         if not allowed:
             refused(decision)
@@ -97,7 +104,7 @@ def _any_hit(
     def hit(key: Any = "", cost: Any = 1) -> Decision:
         if type(key) is not str or len(key) > 64 or type(cost) is not int or not 0 < cost <= capacity:
             return careful(key, cost)
-        if table.careful or lines or off.everything:
+        if table.careful or lines or off.everything or drawer.origin is not origin:
             return careful(key, cost)
         now = clock.wall_ns() if is_civil else clock.now_ns()
         after = None

@@ -134,20 +134,23 @@ class MemoryTable:
     def __init__(self, limiter: str, limits: Mapping[str, Limit[Any]], max_keys: int) -> None:
         self.limiter = limiter
         self.lock = threading.RLock()
+        self.changing = _Changing(self)
         self.drawers = {name: Drawer(limiter, name, limit, max_keys) for name, limit in limits.items()}
         self.holds = Holds(max_keys)
         self.careful = False
-        """Whether the fast way would miss something: holds, or a queue."""
+        """Whether the fast way would miss something: a change that is under way, or holds."""
         forks.renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
         self.lock = threading.RLock()
+        self.changing = _Changing(self)
+        self.careful = bool(self.holds.by_key)
 
     # -- one step each, without a coroutine ------------------------------------------------------------------------
 
     def decide(self, ask: Ask) -> Decision:
         """Take the costs of one subject, all or none."""
-        with self.lock:
+        with self.changing:
             looks = [self._look(self.drawers[name], ask, cost) for name, cost in ask.costs.items()]
             if not ask.peek and all(look.decision.allowed for look in looks):
                 for look in looks:
@@ -190,7 +193,7 @@ class MemoryTable:
         (drawer,) = self.drawers.values()
         limit = drawer.limit
         assert isinstance(limit, LeakyBucket), "only slots can be taken in advance"
-        with self.lock:
+        with self.changing:
             now = drawer.now()
             state = drawer.find(key, now)
             if state is None and not drawer.has_room():
@@ -212,14 +215,14 @@ class MemoryTable:
         if slot is None:
             return
         drawer, key, mine, cost = slot
-        with self.lock:
+        with self.changing:
             state = drawer.limit.leave(drawer.find(key, drawer.now()), mine, cost)
             if state is not None:
                 drawer.young[key] = state
 
     def give_back(self, key: str, costs: Mapping[str, int], taken: Mapping[str, int]) -> None:
         """Undo a take of a moment ago; `taken` are the instants of it, by limit."""
-        with self.lock:
+        with self.changing:
             for name, cost in costs.items():
                 drawer = self.drawers[name]
                 now = drawer.now()
@@ -239,7 +242,6 @@ class MemoryTable:
         for hold in self.holds.take_expired(now):
             for name, cost in hold.costs.items():
                 self._count(name, hold.key, cost, late_ns=now - hold.expires_ns)
-        self.careful = bool(self.holds.by_key)
 
     def _count(self, name: str, key: str, cost: int, *, late_ns: int = 0) -> None:
         drawer = self.drawers[name]
@@ -258,7 +260,7 @@ class MemoryTable:
 
     def hold_now(self, ask: Ask, lasts_ns: int) -> tuple[Decision, Hold | None]:
         """Set the costs aside, all or none."""
-        with self.lock:
+        with self.changing:
             self._count_expired()
             decision = self.decide(Ask(ask.key, ask.costs, True))
             if not decision.allowed:
@@ -266,23 +268,21 @@ class MemoryTable:
             hold = Hold(ask.key, dict(ask.costs), clock.now_ns() + lasts_ns)
             if not self.holds.add(hold):
                 raise ConfigError(f"{self.limiter}: more than {self.holds.most} holds are open")
-            self.careful = True
             return decision, hold
 
     def settle_now(self, hold: Hold, actual: Mapping[str, int]) -> bool:
         """End a hold and count what was used."""
-        with self.lock:
+        with self.changing:
             self._count_expired()
             if not self.holds.remove(hold):
                 return False
             for name, cost in actual.items():
                 self._count(name, hold.key, cost)
-            self.careful = bool(self.holds.by_key)
             return True
 
     def reset_now(self, key: str) -> None:
         """Forget a subject; what is held stays held."""
-        with self.lock:
+        with self.changing:
             for drawer in self.drawers.values():
                 drawer.young.pop(key, None)
                 drawer.old.pop(key, None)
@@ -302,7 +302,7 @@ class MemoryTable:
         self.reset_now(key)
 
     def reconfigure(self, limits: Mapping[str, Limit[Any]]) -> None:
-        with self.lock:
+        with self.changing:
             for name, limit in limits.items():
                 drawer = self.drawers[name]
                 old, now = drawer.limit, drawer.now()
@@ -316,7 +316,7 @@ class MemoryTable:
                 drawer.turn_ns = now + max(limit.forget_ns, LEAST_TURN_NS)
 
     def snapshot(self) -> dict[str, Any]:
-        with self.lock:
+        with self.changing:
             return {
                 "keys": {name: len(drawer) for name, drawer in self.drawers.items()},
                 "holds": len(self.holds),
@@ -326,6 +326,27 @@ class MemoryTable:
                     if drawer.sketch is not None
                 },
             }
+
+
+class _Changing:
+    """The lock of a table, which also turns the fast way off (see fast_hit.py)."""
+
+    __slots__ = ("_depth", "_table")
+
+    def __init__(self, table: MemoryTable) -> None:
+        self._table = table
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        self._table.lock.acquire()
+        self._depth += 1
+        self._table.careful = True
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._table.careful = bool(self._table.holds.by_key)
+        self._table.lock.release()
 
 
 class _Look:

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 from seawall.errors import ConfigError
 from seawall.machines.limit import Limit
+from seawall.stores.fast_hit import LONGEST_KEY
 from seawall.stores.memory import SECRET
 
 __all__ = ["Cost", "Costs", "Key", "key_of"]
 
 Key = str | bytes
 Cost = int | Mapping[str, int]
-LONGEST_KEY = 64
 
 
 def key_of(key: object) -> str:

@@ -1,9 +1,9 @@
 """The hit of a limiter in memory with one limit, in one frame.
 
-For `TokenBucket`, the usual one, the rule of machines/token_bucket.py is written out once more, and takes no lock: from
-the look at `table.careful` to the new state in the dictionary there is no call and no jump backwards, so that the
-interpreter neither changes threads nor begins a finalizer in between. Whoever does anything else to the table sets `careful` first.
-Where the interpreter has no lock of its own, and for all other limits, the lock of the table is taken.
+For `TokenBucket`, the usual one, the rule of machines/token_bucket.py is written out once more, and takes no lock:
+from the look at `table.careful` to the new state in the dictionary there is no call and no jump backwards, so that the
+interpreter neither changes threads nor begins a finalizer in between. Whoever does anything else to the table sets
+`careful` first. Where the interpreter has no lock of its own, and for all other limits, the lock of the table is taken.
 
 Whatever is unusual (costs that cannot be, holds, a line of waiting callers, a key that is new, long, or was not used
 for a while) goes the careful way; a property test holds the two equal.
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["fast_hit"]
 
 Hit = Callable[..., Decision]
+LONGEST_KEY = 64
+"""Longer keys are kept as a keyed hash."""
 
 
 def fast_hit(
@@ -52,7 +54,25 @@ def _bucket_hit(
 ) -> Hit:
     per_ns, per_token, full, burst = limit.per_ns, limit.per_token, limit.full, limit.burst
     origin, one = drawer.origin, 1
+    nothing: dict[str, int] = {}
     make: type[Decision] = Decision
+
+    def first(key: str, need: int, now: int) -> tuple[int | None, bool] | None:
+        """The hit of a key that is not among the younger ones; None if it has to go the careful way."""
+        if len(key) > LONGEST_KEY:
+            return None
+        with table.changing:
+            if table.holds.by_key or lines or drawer.origin is not origin:
+                return None
+            state = drawer.find(key, now)
+            if state is None and not drawer.has_room():
+                return None
+            v = now * per_ns
+            after = (v if state is None else max(v, state)) + need
+            if after - v > full:
+                return state, False
+            drawer.young[key] = after
+            return after, True
 
     def hit(key: Any = "", cost: Any = 1) -> Decision:
         need = per_token
@@ -65,17 +85,20 @@ def _bucket_hit(
         now = clock.now_ns()
         v = now * per_ns
         # From here on no call and no jump backwards, until the state is written.
-        if table.careful or lines or now >= drawer.turn_ns or drawer.origin is not origin:
+        if table.careful or lines or drawer.origin is not origin:
             return careful(key, cost)
         try:
-            young = drawer.young
+            young = drawer.young if now < drawer.turn_ns else nothing
             state = young[key]
             after = (v if state < v else state) + need  # noqa: FURB136  # max() would be a call
             allowed = after - v <= full
             if allowed:
                 young[key] = state = after
         except KeyError:
-            return careful(key, cost)
+            found = first(key, need, now)
+            if found is None:
+                return careful(key, cost)
+            state, allowed = found
         decision = make()
         decision.allowed = allowed
         decision.cost = cost
@@ -102,7 +125,7 @@ def _any_hit(
     make: type[Decision] = Decision
 
     def hit(key: Any = "", cost: Any = 1) -> Decision:
-        if type(key) is not str or len(key) > 64 or type(cost) is not int or not 0 < cost <= capacity:
+        if type(key) is not str or len(key) > LONGEST_KEY or type(cost) is not int or not 0 < cost <= capacity:
             return careful(key, cost)
         if table.careful or lines or off.everything or drawer.origin is not origin:
             return careful(key, cost)

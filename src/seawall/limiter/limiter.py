@@ -13,6 +13,7 @@ from seawall.limiter.asking import Cost, Costs, Key, key_of
 from seawall.limiter.holding import AwaitedReservation, Reservation
 from seawall.limiter.line import Lines
 from seawall.limiter.specs import LeakyBucket, LimitSpec
+from seawall.limiter.workers import warn_of_several_workers
 from seawall.machines.limit import Limit
 from seawall.machines.token_bucket import TokenBucket
 from seawall.runtime import clock, off
@@ -43,7 +44,8 @@ class Limiter:
         limits: a limit (`TokenBucket("100/s")`, `SlidingWindow("60/min")`, ...), or several by name, of which a call
             takes all or none.
         name: appears in errors, events and snapshots. Default: "limiter-N".
-        store: where the states live. Default `Memory()`: this process.
+        store: where the states live. Default `Memory()`: this process; with a `RuntimeWarning` if there are signs of
+            several worker processes, each of which would admit the whole limit.
         shadow: refuse nobody; count and tell what would have been refused.
         max_waiting: how many callers may wait in `take` at once, in all. Default 1,000.
 
@@ -74,6 +76,8 @@ class Limiter:
             raise ConfigError(f"Limiter(name={name!r}): expected a text")
         self.name = f"limiter-{next(_numbers)}" if name is None else name
         self.shadow = flag_of(shadow, "Limiter(shadow)")
+        if store is None:
+            warn_of_several_workers(self.name)
         self.store: Store = Memory() if store is None else store
         self.specs = _by_name(self.name, limits)
         self._limits: dict[str, Limit[Any]] = {key: spec.machine() for key, spec in self.specs.items()}

@@ -15,6 +15,8 @@ Rules
     no-timeout               nothing ends a call that hangs.
     min-calls-unreachable    the window cannot hold `min_calls` at the expected traffic.
     no-budget                retries without a budget multiply the load when everything fails.
+    limit-in-retry           a rate limit inside a retry or hedge counts attempts, and its refusals are no failures to
+                             retry.
 """
 
 from __future__ import annotations
@@ -53,7 +55,16 @@ class Finding(NamedTuple):
 def lint(policy: Policy, *, calls_per_second: float | None = None) -> list[Finding]:
     """All findings for a policy: first those on the order of layers, then on times, then on load."""
     specs = [_inner(layer.spec) for layer in policy.layers if layer.by_hand]
-    return [*_order(specs), *_times(specs), *_load(specs, calls_per_second)]
+    return [*_order(specs), *_limits(policy), *_times(specs), *_load(specs, calls_per_second)]
+
+
+def _limits(policy: Policy) -> Iterator[Finding]:
+    repeated = False
+    for layer in policy.layers:
+        repeated = repeated or layer.kind in ("retry", "hedge")
+        if layer.kind == "rate_limit" and repeated:
+            text = "it counts attempts instead of calls; put it outside the retry or hedge"
+            yield Finding("limit-in-retry", layer.name, text)
 
 
 def _inner(spec: Spec) -> Spec:

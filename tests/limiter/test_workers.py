@@ -1,0 +1,69 @@
+"""A limiter in memory under several workers is warned about once, with the remedy."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+from seawall import Limiter, Memory, Policy, RateLimit, Retry, TokenBucket
+from seawall.limiter import workers
+from seawall.limiter.workers import signs_of_several_workers
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_warned", False)
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sign"),
+    [
+        (["/usr/bin/gunicorn", "app:app", "-w", "4"], "gunicorn with 4 workers"),
+        (["gunicorn", "-w3", "app:app"], "gunicorn with 3 workers"),
+        (["uvicorn", "app:app", "--workers=2"], "uvicorn with 2 workers"),
+        (["/site-packages/uvicorn/__main__.py", "app:app", "--workers", "2"], "uvicorn with 2 workers"),
+        (["uvicorn", "app:app", "--workers", "1"], None),
+        (["uvicorn", "app:app"], None),
+        (["uvicorn", "app:app", "--workers"], None),
+        (["python", "-w", "4"], None),
+        ([], None),
+    ],
+)
+def test_workers_are_read_from_the_command_line(argv: list[str], sign: str | None) -> None:
+    assert signs_of_several_workers(argv) == sign
+
+
+def test_workers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--bind=127.0.0.1 --workers=3")
+    assert signs_of_several_workers(["gunicorn", "app:app"]) == "gunicorn with 3 workers"
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    assert signs_of_several_workers(["python"]) == "WEB_CONCURRENCY=4"
+    for nonsense in ("", "x", "-1", "1", "٤", "9" * 40):
+        monkeypatch.setenv("WEB_CONCURRENCY", nonsense)
+        assert signs_of_several_workers(["python"]) is None
+
+
+def test_it_warns_once_and_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    with pytest.warns(RuntimeWarning, match=r"'search'.*WEB_CONCURRENCY=4.*store=Valkey\(url\)"):
+        Limiter(TokenBucket("1/s"), name="search")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Limiter(TokenBucket("1/s"), name="another")
+
+
+def test_who_says_memory_means_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Limiter(TokenBucket("1/s"), store=Memory())
+
+
+def test_lint_finds_a_limit_inside_a_retry() -> None:
+    wrong = Policy(Retry(on=OSError), RateLimit(TokenBucket("1/s")), name="wrong")
+    right = Policy(RateLimit(TokenBucket("1/s")), Retry(on=OSError), name="right")
+    assert [finding.rule for finding in wrong.lint()] == ["limit-in-retry"]
+    assert not right.lint()

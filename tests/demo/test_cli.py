@@ -1,13 +1,15 @@
-"""The command line: clear messages, right exit codes, nothing started when something is wrong."""
+"""The command line: clear messages, right exit codes, nothing left running when something is wrong."""
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import seawall
 from seawall import cli
-from seawall.demo import process
+from seawall.demo import processes
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,13 +61,13 @@ def test_a_file_that_cannot_be_written_is_told_before_the_run(
 def test_a_service_that_does_not_start_is_a_message(
     program: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(port: int, seed: str) -> list[str]:
+    def broken(module: str, arguments: Sequence[str]) -> list[str]:
         return [sys.executable, "-c", program]
 
-    monkeypatch.setattr(process, "command", broken)
+    monkeypatch.setattr(processes, "command", broken)
     assert cli.main(["demo", "--seconds", "1"]) == 1
     captured = capsys.readouterr()
-    assert "seawall demo: the demo's service did not start" in captured.err
+    assert re.search(r"^seawall demo: (plain|seawall) \w+ \d did not start", captured.err, re.MULTILINE)
     assert told in captured.err
     assert captured.out == ""
 
@@ -73,10 +75,10 @@ def test_a_service_that_does_not_start_is_a_message(
 def test_a_program_that_is_not_there_is_a_message(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def missing(port: int, seed: str) -> list[str]:
+    def missing(module: str, arguments: Sequence[str]) -> list[str]:
         return ["/nonexistent/python"]
 
-    monkeypatch.setattr(process, "command", missing)
+    monkeypatch.setattr(processes, "command", missing)
     assert cli.main(["demo", "--seconds", "1"]) == 1
     assert "could not be started" in capsys.readouterr().err
 
@@ -84,10 +86,10 @@ def test_a_program_that_is_not_there_is_a_message(
 def test_a_service_that_is_silent_is_given_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def silent(port: int, seed: str) -> list[str]:
+    def silent(module: str, arguments: Sequence[str]) -> list[str]:
         return [sys.executable, "-c", "import time; time.sleep(60)"]
 
-    monkeypatch.setattr(process, "command", silent)
-    monkeypatch.setattr(process, "START_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "command", silent)
+    monkeypatch.setattr(processes, "START_SECONDS", 0.3)
     assert cli.main(["demo", "--seconds", "1"]) == 1
     assert "did not start within 0.3 s" in capsys.readouterr().err

@@ -1,9 +1,12 @@
-"""The figures of the demo are what their names say, and the same seed brings the same users."""
+"""The figures of the demo are what their names say."""
+
+import os
 
 import pytest
 
+from seawall.demo import ledger
+from seawall.demo.ledger import Ledger
 from seawall.demo.measure import Tally, percentile
-from seawall.demo.traffic import PHASES, USERS, arrivals
 
 
 @pytest.mark.parametrize(
@@ -23,37 +26,58 @@ def test_percentile_is_the_nearest_rank(values: list[float], share: float, expec
 
 
 def test_a_tally_counts_each_user_once() -> None:
-    tally = Tally(arrived=4, attempts=5)
+    tally = Tally(arrived=4, sent={"inventory": 3, "audit": 2})
     tally.end("served", 0.010)
     tally.end("degraded", 0.020)
-    tally.end("error", 0.030, "ServerError")
+    tally.end("error", 0.030, "inventory: not reached")
     assert (tally.served, tally.degraded, tally.errors, tally.waiting) == (1, 1, 1, 1)
     told = tally.as_json()
     assert (told["p50_ms"], told["p99_ms"]) == (20.0, 30.0)
-    assert told["errors_by_type"] == {"ServerError": 1}
+    assert told["attempts"] == 5
+    assert told["errors_by_reason"] == {"inventory: not reached": 1}
 
 
-def test_the_same_seed_brings_the_same_users() -> None:
-    assert arrivals("7:healthy", 50, 5) == arrivals("7:healthy", 50, 5)
-    assert arrivals("7:healthy", 50, 5) != arrivals("8:healthy", 50, 5)
+def test_errors_are_the_fault_of_a_service_and_some_are_needless() -> None:
+    tally = Tally()
+    for reason in ("inventory: not reached", "inventory: answered 500", "audit: not reached", "recommendations: x"):
+        tally.end("error", 0.1, reason)
+    assert tally.culprits == {"inventory": 2, "audit": 1, "recommendations": 1}
+    assert tally.needless == 2
 
 
-def test_arrivals_are_ordered_within_the_phase_and_near_their_rate() -> None:
-    found = arrivals("1", 200, 50)
-    times = [arrival.at for arrival in found]
-    assert times == sorted(times)
-    assert times[0] > 0
-    assert times[-1] < 50
-    assert 9_500 < len(found) < 10_500  # 10,000 expected, deviation 100
-    assert {arrival.user for arrival in found} <= set(range(USERS))
+def test_charges_are_compared_with_what_users_were_shown_and_with_the_audit() -> None:
+    tally = Tally(charged={"a-1", "a-2", "a-3"}, audited={"a-1"}, orders_lost={"a-2", "a-9"})
+    assert tally.charged_in_vain == 1
+    assert tally.unaudited == 2
 
 
-def test_the_five_phases_are_those_promised() -> None:
-    assert [phase.title for phase in PHASES] == [
-        "healthy",
-        "30 % errors",
-        "hanging",
-        "killed -9, restarted",
-        "twice its capacity",
-    ]
-    assert PHASES[-1].load == 2.0
+def test_a_ledger_holds_what_several_processes_wrote_and_counts_repeats_once() -> None:
+    books = Ledger()
+    try:
+        child = os.fork()
+        if child == 0:
+            ledger.write(books.fileno, "audited", "killed-7")
+            os._exit(0)
+        os.waitpid(child, 0)
+        for entry, order in (("charged", "killed-7"), ("charged", "killed-7"), ("audited", "slow-1")):
+            ledger.write(books.fileno, entry, order)
+        assert books.orders("charged", "killed-") == {"killed-7"}
+        assert books.orders("audited", "killed-") == {"killed-7"}
+        assert books.orders("audited", "slow-") == {"slow-1"}
+        assert books.orders("charged", "slow-") == set()
+    finally:
+        books.close()
+
+
+def test_a_ledger_is_read_to_its_end() -> None:
+    books = Ledger()
+    try:
+        os.write(books.fileno, b"".join(b"charged big-%d\n" % number for number in range(20_000)))
+        assert len(books.orders("charged", "big-")) == 20_000
+    finally:
+        books.close()
+
+
+@pytest.mark.parametrize("order", ["", "a b", "a\ncharged x", "x" * 65, "ä", "../x"])
+def test_what_could_forge_a_line_of_the_ledger_is_no_order(order: str) -> None:
+    assert not ledger.ORDER.fullmatch(order)

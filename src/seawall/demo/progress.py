@@ -24,14 +24,17 @@ class Lines:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    def starting(self, processes: int) -> None:
+        """Say what the first seconds are for."""
+        print(f"starting both shops, {processes} processes on free ports of 127.0.0.1", file=self._stream, flush=True)
+
     def update(self, result: PhaseResult, elapsed: float) -> None:
         """Say nothing while a phase runs."""
 
     def done(self, result: PhaseResult) -> None:
         """Print the phase and what users got in it."""
         print(
-            f"{result.phase.title}: {result.plain.arrived} users; "
-            f"plain {_counts(result.plain)}; seawall {_counts(result.seawall)}",
+            f"{result.phase.name:<11}  plain {_short(result.plain)}; seawall {_short(result.seawall)}",
             file=self._stream,
             flush=True,
         )
@@ -49,10 +52,15 @@ class Live:
         self._plain = Lines(stream)
         self._drawn = 0
 
+    def starting(self, processes: int) -> None:
+        """Say what the first seconds are for; the first phase takes the place of it."""
+        self._plain.starting(processes)
+        self._drawn = 1
+
     def update(self, result: PhaseResult, elapsed: float) -> None:
         """Redraw the phase, in one write so that nothing flickers."""
         room = shutil.get_terminal_size().columns - 1  # a line that wraps could not be cleared
-        head = f"{result.phase.title}: {min(elapsed, result.seconds):.1f} of {result.seconds:g} s, {result.rate:g}/s"
+        head = f"{result.phase.name}: {min(elapsed, result.seconds):.1f} of {result.seconds:g} s, {result.rate:g}/s"
         counts = max(len(_counts(tally)) for tally in (result.plain, result.seawall))
         width = max(SHORTEST_BAR, min(LONGEST_BAR, room - len("  seawall  ") - 2 - counts))
         lines = (
@@ -97,6 +105,11 @@ class Live:
 
 def _counts(tally: Tally) -> str:
     return f"{tally.served} served, {tally.degraded} degraded, {tally.errors} errors"
+
+
+def _short(tally: Tally) -> str:
+    parts = ((tally.served, "served"), (tally.degraded, "degraded"), (tally.errors, "errors"))
+    return ", ".join(f"{count} {what}" for count, what in parts if count) or "none"
 
 
 def progress_on(stream: TextIO) -> Lines | Live:

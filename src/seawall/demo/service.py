@@ -1,9 +1,9 @@
-"""A small HTTP service that fails when it is told to, and never outlives the process that holds its standard input.
+"""One replica of one service: it works, and misbehaves when it is told to.
 
-Run as `python -m seawall.demo.service [--port N] [--seed S]`. It prints one line of JSON with its port, then serves
+Run as `python -m seawall.demo.service --service inventory ...`. It answers
 
-    GET  /recommendations/{user}    the business endpoint: WORKERS at a time, WORK_SECONDS each, a queue in front
-    POST /control                   {"mode": "normal" | "errors" | "hang", "rate": 0.3}
+    any business request            `workers` at a time, `work` seconds each, a queue in front
+    PUT /mode/{mode}                healthy, errors (30 % of the answers are 500), hang, slow
 
 Like most real services it works on for clients that have gone: that is what makes a traffic peak last.
 """
@@ -11,56 +11,53 @@ Like most real services it works on for clients that have gone: that is what mak
 import argparse
 import asyncio
 import json
-import os
-import sys
-import threading
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
-WORKERS: Final = 4
-WORK_SECONDS: Final = 0.040
-CAPACITY: Final = WORKERS / WORK_SECONDS
-"""Requests a second that the service can answer when nothing is wrong."""
+from aiohttp import web
 
-MAX_QUEUED: Final = 2_000
+from seawall.demo import ledger
+from seawall.demo.layout import SERVICES
+from seawall.demo.lifeline import application, live, serve
+
+ERROR_RATE: Final = 0.3
+SLOW_SECONDS: Final = 1.5
+MODES: Final = ("healthy", "errors", "hang", "slow")
+MAX_QUEUED: Final = 200
 MAX_HELD: Final = 2_000
 MAX_HANG_SECONDS: Final = 30.0
-MISSING: Final = "the demo needs aiohttp, which is not installed; run: pip install 'seawall[demo]'"
-
-try:
-    from aiohttp import web
-except ImportError:  # pragma: no cover - needs an environment without the extra
-    sys.exit(MISSING)
 
 
-class Recommendations:
-    """The service's behaviour: bounded work, and one mode that a control request changes."""
+class Replica:
+    """The behaviour of one replica: bounded work, and one mode."""
 
-    def __init__(self, seed: str) -> None:
-        self._dice = Random(f"{seed}:service")
-        self._workers = asyncio.Semaphore(WORKERS)
+    def __init__(self, service: str, seed: str, ledger_fileno: int) -> None:
+        self._service = service
+        self._plan = SERVICES[service]
+        self._ledger = ledger_fileno
+        self._dice = Random(f"{seed}:errors")
+        self._workers = asyncio.Semaphore(self._plan.workers)
         self._queued = 0
         self._held = 0
-        self._mode = "normal"
-        self._error_rate = 0.0
+        self._mode = "healthy"
         self._released = asyncio.Event()
 
-    async def control(self, request: web.Request) -> web.Response:
-        """Change the mode; what hangs is let go when the service stops hanging."""
-        order = await request.json()
-        if order.get("mode") not in ("normal", "errors", "hang"):
-            return web.json_response({"error": "mode must be normal, errors or hang"}, status=400)
-        self._mode = order["mode"]
-        self._error_rate = float(order.get("rate", 0.0))
-        if self._mode == "hang":
+    async def set_mode(self, request: web.Request) -> web.Response:
+        """Change the mode; what hangs is let go when the replica stops hanging."""
+        mode = request.match_info["mode"]
+        if mode not in MODES:
+            return web.json_response({"error": f"mode must be one of {', '.join(MODES)}"}, status=400)
+        self._mode = mode
+        if mode == "hang":
             self._released.clear()
         else:
             self._released.set()
-        return web.json_response({"mode": self._mode})
+        return web.json_response({"mode": mode})
 
-    async def recommend(self, request: web.Request) -> web.Response:
-        """Answer one user, or misbehave."""
-        if self._mode == "errors" and self._dice.random() < self._error_rate:
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer one request, or misbehave."""
+        if self._mode == "errors" and self._dice.random() < ERROR_RATE:
             return web.json_response({"error": "told to fail"}, status=500)
         if self._mode == "hang" and not await self._hang():
             return web.json_response({"error": "too many hanging requests"}, status=503)
@@ -69,11 +66,10 @@ class Recommendations:
         self._queued += 1
         try:
             async with self._workers:
-                await asyncio.sleep(WORK_SECONDS)
+                await asyncio.sleep(SLOW_SECONDS if self._mode == "slow" else self._plan.work)
         finally:
             self._queued -= 1
-        user = request.match_info["user"]
-        return web.json_response({"user": user, "items": [f"picked-for-{user}-{n}" for n in range(3)]})
+        return web.json_response(await self._deed(request))
 
     async def _hang(self) -> bool:
         """Hold the request without an answer; bounded in number and time, so that the demo cannot fill a machine."""
@@ -89,42 +85,36 @@ class Recommendations:
             self._held -= 1
         return True
 
-
-def _die_with_parent() -> None:
-    """End this process when standard input ends: the pipe closes however the parent dies, kill -9 included."""
-
-    def watch() -> None:
-        while os.read(0, 1024):
-            pass
-        os._exit(0)
-
-    threading.Thread(target=watch, name="die-with-parent", daemon=True).start()
-
-
-async def serve(port: int, seed: str) -> None:
-    """Serve on the loopback address until the parent goes; port 0 takes a free one."""
-    shop = Recommendations(seed)
-    app = web.Application()
-    app.router.add_get("/recommendations/{user}", shop.recommend)
-    app.router.add_post("/control", shop.control)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    print(json.dumps({"port": runner.addresses[0][1]}), flush=True)
-    await asyncio.Event().wait()
+    async def _deed(self, request: web.Request) -> Mapping[str, object]:
+        """What the service is there for."""
+        subject = request.match_info["subject"]
+        if self._service == "inventory":
+            return {"item": subject, "stock": 1 + len(subject) * 7 % 40, "price": f"{10 + len(subject)}.90"}
+        if self._service == "recommendations":
+            return {"picks": [f"picked-for-{subject}-{number}" for number in range(3)]}
+        if not ledger.ORDER.fullmatch(subject):
+            raise web.HTTPBadRequest(text=json.dumps({"error": "no order number"}), content_type="application/json")
+        if self._service == "payments":
+            ledger.write(self._ledger, "charged", subject)
+            return {"charged": subject}
+        if request.match_info["what"] == "orders":
+            ledger.write(self._ledger, "audited", subject)
+        return {"noted": subject}
 
 
 def main() -> None:
-    """Run the service; an error before it serves ends it with one line on standard error."""
+    """Run one replica."""
     parser = argparse.ArgumentParser(prog="seawall.demo.service")
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--service", choices=tuple(SERVICES), required=True)
     parser.add_argument("--seed", default="0")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--ledger", type=int, required=True, help="a file descriptor")
     options = parser.parse_args()
-    _die_with_parent()
-    try:
-        asyncio.run(serve(options.port, options.seed))
-    except OSError as error:
-        sys.exit(f"cannot serve on 127.0.0.1:{options.port}: {error.strerror or error}")
+    replica = Replica(options.service, options.seed, options.ledger)
+    app = application()
+    app.router.add_put("/mode/{mode}", replica.set_mode)
+    app.router.add_route("*", "/{what}/{subject}", replica.answer)
+    live(serve(app, options.port))
 
 
 if __name__ == "__main__":

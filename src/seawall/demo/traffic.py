@@ -1,39 +1,14 @@
-"""The demo's script: its phases, and users that arrive the same way for the same seed."""
+"""The users: when they come, what they want, and how it ended; the same on both sides, and for the same seed."""
 
+import asyncio
+import json
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Literal
 
-Order = Literal["errors", "hang", "kill", "start"]
-ERROR_RATE: Final = 0.3
-USERS: Final = 1_000
+import aiohttp
 
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One order to the services, `at` a share of the phase; 0 means before the first user comes."""
-
-    at: float
-    order: Order
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One phase: users arrive at `load` times the service's capacity while `steps` happen to it."""
-
-    key: str
-    title: str
-    load: float = 0.5
-    steps: tuple[Step, ...] = ()
-
-
-PHASES: Final = (
-    Phase("healthy", "healthy"),
-    Phase("errors", "30 % errors", steps=(Step(0.0, "errors"),)),
-    Phase("hanging", "hanging", steps=(Step(0.2, "hang"),)),
-    Phase("killed", "killed -9, restarted", steps=(Step(0.25, "kill"), Step(0.4, "start"))),
-    Phase("overload", "twice its capacity", load=2.0),
-)
+from seawall.demo.layout import ITEMS, ORDER_SHARE, USER_PATIENCE, USERS
+from seawall.demo.measure import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +17,8 @@ class Arrival:
 
     at: float
     user: int
+    item: int
+    buys: bool
 
 
 def arrivals(seed: str, rate: float, seconds: float) -> tuple[Arrival, ...]:
@@ -50,6 +27,46 @@ def arrivals(seed: str, rate: float, seconds: float) -> tuple[Arrival, ...]:
     found: list[Arrival] = []
     at = dice.expovariate(rate)
     while at < seconds:
-        found.append(Arrival(at, dice.randrange(USERS)))
+        found.append(Arrival(at, dice.randrange(USERS), dice.randrange(ITEMS), dice.random() < ORDER_SHARE))
         at += dice.expovariate(rate)
     return tuple(found)
+
+
+class FrontBroken(Exception):
+    """A front did what no front may do, such as answering 500: a fault of the demo."""
+
+
+class Users:
+    """The users of one side."""
+
+    def __init__(self, session: aiohttp.ClientSession, front: str, tally: Tally) -> None:
+        self._session = session
+        self._front = front
+        self.tally = tally
+
+    async def visit(self, arrival: Arrival, order: str) -> None:
+        """One user's visit; `order` is its number if he buys."""
+        loop = asyncio.get_running_loop()
+        came, reason, degraded = loop.time(), "", False
+        try:
+            degraded, reason = await self._ask(arrival, order)
+        except TimeoutError:
+            reason = "the front: no answer in time"
+        except (aiohttp.ClientError, OSError) as error:
+            reason = f"the front: {type(error).__name__}"
+        if reason and arrival.buys:
+            self.tally.orders_lost.add(order)
+        self.tally.end("error" if reason else "degraded" if degraded else "served", loop.time() - came, reason)
+
+    async def _ask(self, arrival: Arrival, order: str) -> tuple[bool, str]:
+        """Whether the page was a lesser one, and the error it showed."""
+        if arrival.buys:
+            method, url = "POST", f"{self._front}/orders/{arrival.item}?order={order}"
+        else:
+            method, url = "GET", f"{self._front}/items/{arrival.item}?user={arrival.user}"
+        patience = aiohttp.ClientTimeout(total=USER_PATIENCE)
+        async with self._session.request(method, url, timeout=patience) as reply:
+            if reply.status in (200, 429, 502, 503, 504):
+                page = json.loads(await reply.read())
+                return (bool(page["degraded"]), "") if reply.status == 200 else (False, str(page["error"]))
+            raise FrontBroken(f"a front answered {reply.status} to {method} {url}: {await reply.text()}")

@@ -1,29 +1,25 @@
-"""Starts, kills and restarts the service processes, and leaves none behind."""
+"""Starts, kills and restarts the processes of the shop, and leaves none behind."""
 
 import asyncio
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Final
 
-import aiohttp
-
-from seawall.demo.traffic import ERROR_RATE, Order
-
-START_SECONDS: Final = 15.0
+START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 5.0
-CONTROL_SECONDS: Final = 5.0
 
 
 class StartError(Exception):
-    """The service could not be started, or could not be told what to do; the message says why."""
+    """A process could not be started, or ended when nobody wanted that; the message says why."""
 
 
-def command(port: int, seed: str) -> list[str]:
-    """The command line of the service."""
-    return [sys.executable, "-P", "-m", "seawall.demo.service", "--port", str(port), "--seed", seed]
+def command(module: str, arguments: Sequence[str]) -> list[str]:
+    """The command line of a process of the shop."""
+    return [sys.executable, "-P", "-m", f"seawall.demo.{module}", *arguments]
 
 
 def _environment() -> dict[str, str]:
@@ -31,15 +27,20 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path)}
 
 
-class Service:
-    """One service: a process, and the port that it keeps over a restart. Whoever starts it has to `kill` it.
+class Process:
+    """One process, and the port that it keeps over a restart. Whoever starts it has to `kill` it.
 
-    The ids of its processes are appended to `pids`.
+    `name` is for messages; `keep` are file descriptors that it inherits; its ids are appended to `pids`.
     """
 
-    def __init__(self, seed: str, pids: list[int]) -> None:
-        self._seed = seed
+    def __init__(
+        self, name: str, module: str, arguments: Sequence[str], pids: list[int], keep: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self._module = module
+        self._arguments = arguments
         self._pids = pids
+        self._keep = keep
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
 
@@ -48,32 +49,28 @@ class Service:
         """Where it serves."""
         return f"http://127.0.0.1:{self._port}"
 
-    async def obey(self, order: Order) -> None:
-        """Carry out one step of a phase."""
-        if order == "kill":
-            await self.kill()
-        elif order == "start":
-            await self.start()
-        elif order == "errors":
-            await self._tell("errors", ERROR_RATE)
-        else:
-            await self._tell("hang")
+    @property
+    def pid(self) -> int | None:
+        """Its id, while it runs."""
+        return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
         """Start the process and wait until it serves; raises `StartError`."""
-        # A file and not a pipe: nobody reads it while the service runs, and a full pipe would stop the service.
+        arguments = [*self._arguments, "--port", str(self._port)]
+        # A file and not a pipe: nobody reads it while the process runs, and a full pipe would stop it.
         with tempfile.TemporaryFile() as stderr:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command(self._port, self._seed),
+                    *command(self._module, arguments),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=stderr,
                     env=_environment(),
-                    start_new_session=True,  # a Ctrl-C in the terminal is for the demo; it ends the services itself
+                    pass_fds=self._keep,
+                    start_new_session=True,  # a Ctrl-C in the terminal is for the demo; it ends the others itself
                 )
             except OSError as error:
-                raise StartError(f"the demo's service could not be started: {error}") from error
+                raise StartError(f"{self.name} could not be started: {error}") from error
             self._process = process
             self._pids.append(process.pid)
             try:
@@ -81,7 +78,7 @@ class Service:
             except (TimeoutError, ValueError, KeyError, TypeError) as error:
                 await _let_it_end(process)
                 await self.kill()
-                raise StartError(_why(process.returncode, stderr, error)) from error
+                raise StartError(f"{self.name} {_why(process.returncode, stderr, error)}") from error
 
     async def kill(self) -> None:
         """End the process at once (SIGKILL) and wait for it; does nothing when none runs, so it may be repeated."""
@@ -95,18 +92,23 @@ class Service:
             await process.wait()
         self._process = None  # not before: a kill that is cancelled while it waits can be repeated
 
-    async def _tell(self, mode: str, rate: float = 0.0) -> None:
-        timeout = aiohttp.ClientTimeout(total=CONTROL_SECONDS)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.post(f"{self.url}/control", json={"mode": mode, "rate": rate}) as reply,
-            ):
-                reply.raise_for_status()
-        except (aiohttp.ClientError, OSError) as error:
-            raise StartError(
-                f"the demo's service does not take orders: {str(error) or type(error).__name__}"
-            ) from error
+    async def restart(self) -> None:
+        """Kill it, if it runs, and start it anew at the same port."""
+        await self.kill()
+        await self.start()
+
+    def check(self) -> None:
+        """Raises `StartError` if it has ended by itself."""
+        code = None if self._process is None else self._process.returncode
+        if code is not None:
+            raise StartError(f"{self.name} ended by itself (exit code {code})")
+
+
+async def all_of(things: Iterable[Coroutine[object, object, None]]) -> None:
+    """Do them all at once; if one fails, cancel the others and raise its error."""
+    async with asyncio.TaskGroup() as group:
+        for thing in things:
+            group.create_task(thing)
 
 
 async def _announced_port(process: asyncio.subprocess.Process) -> int:
@@ -125,7 +127,7 @@ async def _let_it_end(process: asyncio.subprocess.Process) -> None:
 
 def _why(returncode: int | None, stderr: IO[bytes], error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"the demo's service did not start within {START_SECONDS:g} s"
+        return f"did not start within {START_SECONDS:g} s"
     stderr.seek(0)
     said = stderr.read().decode(errors="replace").strip().splitlines()
-    return f"the demo's service did not start (exit code {returncode}): {said[-1] if said else 'it said nothing'}"
+    return f"did not start (exit code {returncode}): {said[-1] if said else 'it said nothing'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections import deque
 from functools import partial
 from typing import Any, Literal, cast
@@ -13,6 +14,7 @@ from seawall.cluster.serving import Serving
 from seawall.cluster.strategy import LiveStrategy, Strategy
 from seawall.errors import BroadcastError, ConfigError, DeadlineExceeded, NoEndpoints
 from seawall.policies.layer import Ending
+from seawall.runtime.blocking import drive
 from seawall.runtime.race import Attempt, Race
 from seawall.units import count_of
 
@@ -140,13 +142,15 @@ class Told:
         return [partial(self._tell, branch, seat) for branch, seat in self._legs]
 
     async def _tell_more(self) -> Ending:
+        """On a thread: tell one after the other, as long as there are any."""
         ending: Ending = None, None
         while self._waiting and (ending[1] is None or isinstance(ending[1], Exception)):
             try:
                 branch, seat = self._waiting.popleft()
             except IndexError:
                 break  # another was quicker
-            ending = await self._tell(branch, seat)
+            # Each in a context of its own: what one attempt sets is nothing to the next on this thread.
+            ending = contextvars.copy_context().run(drive, self._tell(branch, seat))
         return ending
 
     async def _tell(self, branch: Serving, seat: Seat) -> Ending:

@@ -159,7 +159,9 @@ class LiveForking(LiveStrategy):
         failures = [error for error in errors if isinstance(error, Exception)]
         # A fork that found nobody left to ask says nothing beside those that did.
         told = [error for error in failures if not (isinstance(error, NoEndpoints) and error.policy == call.name)]
-        told = told or failures[:1]
+        if not told:
+            # Each knew only of those that had refused by then.
+            return call.nobody(next((error.__cause__ for error in failures if error.__cause__ is not None), None))
         return told[0] if len(told) == 1 else ExceptionGroup(f"{call.name}: all {len(told)} forks failed", told)
 
     def snapshot(self) -> dict[str, Any]:

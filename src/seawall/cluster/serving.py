@@ -143,7 +143,7 @@ class Serving:
                 return value, error
             refusal = error
             seat = self._next(again=again)
-        return None, self._nobody(refusal)
+        return None, self.nobody(refusal)
 
     def raise_obstacle(self) -> None:
         """Raise what stands against any attempt, if something does."""
@@ -172,7 +172,8 @@ class Serving:
                 raise
             return next(self.roster.seats(), None)
 
-    def _nobody(self, refusal: BaseException | None) -> NoEndpoints:
+    def nobody(self, refusal: BaseException | None) -> NoEndpoints:
+        """The error for a call for which nobody is left to ask; `refusal` is the last one's, if one has refused."""
         refusing = list(self._refusing)  # other branches may add to it
         waits = [wait for wait in (member.retry_after for member in refusing) if wait is not None]
         wait = min(waits) if waits else getattr(refusal, "retry_after", None)

@@ -19,7 +19,7 @@ def share(now_ns: int, since_ns: int | None, ramp_ns: int) -> int:
     """The part of its weight, of `WHOLE`, that a replica has which began at `since_ns`; None means long ago."""
     if since_ns is None:
         return WHOLE
-    elapsed = now_ns - since_ns
+    elapsed = max(0, now_ns - since_ns)
     if elapsed >= ramp_ns:
         return WHOLE
-    return max(LEAST, WHOLE * max(0, elapsed) // ramp_ns)
+    return max(LEAST, WHOLE * elapsed // ramp_ns)

@@ -8,9 +8,11 @@ from seawall.errors import ConfigError
 from seawall.record import Record
 from seawall.units import count_of, given
 
-__all__ = ["Endpoint", "endpoints_of"]
+__all__ = ["MOST_ENDPOINTS", "Endpoint", "check_text", "endpoints_of"]
 
 LONGEST_ADDRESS = 2048
+MOST_ENDPOINTS = 10_000
+"""How many a cluster may have."""
 
 
 class Endpoint(Record):
@@ -37,9 +39,9 @@ class Endpoint(Record):
     host: str | None = None
 
     def __init__(self, address: str, weight: int = 1, host: str | None = None) -> None:
-        _check_text(address, "Endpoint(address)")
+        check_text(address, "Endpoint(address)")
         if host is not None:
-            _check_text(host, "Endpoint(host)")
+            check_text(host, "Endpoint(host)")
         super().__init__(address, count_of(weight, "Endpoint(weight)", most=1_000), host)
 
     def __eq__(self, other: object) -> bool:
@@ -52,7 +54,8 @@ class Endpoint(Record):
         return self.address
 
 
-def _check_text(text: str, field: str) -> None:
+def check_text(text: str, field: str) -> None:
+    """Raise `ConfigError` for what is no address or name: not text, too long, with blanks or control characters."""
     good = isinstance(text, str) and 0 < len(text) <= LONGEST_ADDRESS and text.isprintable() and " " not in text  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
     if not good:
         allowed = f"text without blanks, 1 to {LONGEST_ADDRESS} characters"
@@ -60,13 +63,20 @@ def _check_text(text: str, field: str) -> None:
 
 
 def endpoints_of(given_ones: Iterable[str | Endpoint], field: str) -> tuple[Endpoint, ...]:
-    """Addresses as endpoints, in order. Raises `ConfigError` for one that is given twice, or is none."""
+    """Addresses as endpoints, in order.
+
+    Raises `ConfigError` for one that is given twice, or is none, and for more than `MOST_ENDPOINTS`.
+    """
     found: dict[str, Endpoint] = {}
     if isinstance(given_ones, (str, bytes)):
         raise ConfigError(f"{given(field, given_ones)}: expected a list of addresses, not one text")
+    if not isinstance(given_ones, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise ConfigError(f"{given(field, given_ones)}: expected a list of addresses")
     for each in given_ones:
         endpoint = each if isinstance(each, Endpoint) else Endpoint(each)
         if endpoint.address in found:
             raise ConfigError(f"{field}: {endpoint.address} is given twice")
+        if len(found) == MOST_ENDPOINTS:
+            raise ConfigError(f"{field}: more than {MOST_ENDPOINTS} endpoints")
         found[endpoint.address] = endpoint
     return tuple(found.values())

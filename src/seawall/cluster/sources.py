@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from seawall.cluster.endpoint import Endpoint, endpoints_of
+from seawall.cluster.endpoint import MOST_ENDPOINTS, Endpoint, check_text, endpoints_of
 from seawall.errors import ConfigError
 from seawall.policies.functions import check_predicate, is_coroutine_function
 from seawall.policies.spec import Spec
-from seawall.units import Duration, duration_ns
+from seawall.units import Duration, duration_ns, given
 
 __all__ = ["Dns", "Endpoints", "File", "Lookup", "Source", "source_of"]
 
 LARGEST_FILE = 1_000_000
-MOST_ENDPOINTS = 10_000
+LONGEST_NAME = 253
+"""Of a host, in DNS."""
 
 
 class Source(Protocol):
@@ -61,7 +62,11 @@ class Lookup(Spec):
         self._init(name, function=function, every=every)
 
     def read(self) -> tuple[Endpoint, ...]:
-        return endpoints_of(self.function(), "what Lookup(function) gave")
+        found: Any = self.function()
+        if hasattr(found, "__await__"):
+            getattr(found, "close", int)()  # nobody will ever await it
+            raise ConfigError("what Lookup(function) gave has to be awaited; expected a list of addresses")
+        return endpoints_of(found, "what Lookup(function) gave")
 
 
 class Dns(Spec):
@@ -91,16 +96,18 @@ class Dns(Spec):
 
     def _parts(self) -> tuple[str, str, int, str]:
         """What stands before the name, the name, the port, and what follows."""
-        scheme, there, rest = str(self.target).partition("://")
+        check_text(self.target, "Dns(target)")
+        scheme, there, rest = self.target.partition("://")
         if not there:
-            scheme, rest = "", str(self.target)
+            scheme, rest = "", self.target
         place, slash, path = rest.partition("/")
         host, colon, port = place.rpartition(":")
         if not colon:
             host, port = place, {"http": "80", "https": "443"}.get(scheme, "")
-        good = host and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536
-        if not good or "@" in host or ":" in host:
-            raise ConfigError(f'Dns(target={self.target!r}): expected "http://name:port" or "name:port"')
+        numbered = port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 65_536
+        named = 0 < len(host) <= LONGEST_NAME and not set(host) & set("@:?#[]%\\")
+        if not numbered or not named or bool(scheme) != bool(there):
+            raise ConfigError(f'{given("Dns(target)", self.target)}: expected "http://name:port" or "name:port"')
         return scheme + there, host, int(port), slash + path
 
     def read(self) -> tuple[Endpoint, ...]:
@@ -123,7 +130,8 @@ class File(Spec):
     """Read the endpoints from a file, one a line, looked at `every` so often. Default 1 s.
 
     A line is an address, perhaps followed by `weight=N` and `host=NAME`; what follows `#` is a comment. Write a new
-    file and rename it over the old one, so that no half-written one is ever read. At most 1 MB.
+    file and rename it over the old one, so that no half-written one is ever read. A file with a line that is none of
+    these is not taken; the error names the line. At most 1 MB.
 
     Raises:
         ConfigError: not a path, or not a duration.
@@ -140,33 +148,48 @@ class File(Spec):
 
     def __init__(self, path: str | os.PathLike[str], *, every: Duration = 1, name: str | None = None) -> None:
         duration_ns(every, "File(every)", zero=False)
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(f"File(path={path!r}): expected a path")
-        self._init(name, path=os.fspath(path), every=every)
+        place = os.fspath(path) if isinstance(path, (str, os.PathLike)) else ""  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        if not isinstance(place, str) or not place or "\0" in place:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(f"{given('File(path)', path)}: expected a path, as text")
+        self._init(name, path=place, every=every)
 
     def read(self) -> tuple[Endpoint, ...]:
-        with open(self.path, encoding="utf-8") as file:
-            text = file.read(LARGEST_FILE + 1)
+        with open(self.path, encoding="utf-8-sig") as file:  # some editors begin a file with a mark
+            try:
+                text = file.read(LARGEST_FILE + 1)
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{self.path}: not UTF-8: {error.reason} at byte {error.start}") from None
         if len(text) > LARGEST_FILE:
             raise ConfigError(f"{self.path}: more than {LARGEST_FILE} characters")
-        lines = [line.partition("#")[0].split() for line in text.splitlines()]
-        return endpoints_of(
-            [_endpoint_of(words, f"{self.path}:{number}") for number, words in enumerate(lines, 1) if words], self.path
-        )
+        found: dict[str, Endpoint] = {}
+        for number, line in enumerate(text.split("\n"), 1):
+            words = line.partition("#")[0].split()
+            if words:
+                endpoint = _endpoint_of(words, f"{self.path}:{number}")
+                if endpoint.address in found:
+                    raise ConfigError(f"{self.path}:{number}: {endpoint.address} is given twice")
+                if len(found) == MOST_ENDPOINTS:
+                    raise ConfigError(f"{self.path}:{number}: more than {MOST_ENDPOINTS} endpoints")
+                found[endpoint.address] = endpoint
+        return tuple(found.values())
 
 
 def _endpoint_of(words: list[str], where: str) -> Endpoint:
     address, *settings = words
-    weight, host = 1, None
+    known: dict[str, str] = {}
     for setting in settings:
         name, _, value = setting.partition("=")
-        if name == "weight" and value.isascii() and value.isdigit() and len(value) <= 4:
-            weight = int(value)
-        elif name == "host" and value:
-            host = value
-        else:
-            raise ConfigError(f"{where}: {setting!r}: expected weight=N or host=NAME after the address")
-    return Endpoint(address, weight, host)
+        if name not in ("weight", "host") or not value or name in known:
+            expected = "expected weight=N or host=NAME after the address, each at most once"
+            raise ConfigError(f"{where}: {given('setting', setting)}: {expected}")
+        known[name] = value
+    weight = known.get("weight", "1")
+    if not (weight.isascii() and weight.isdigit() and len(weight) <= 4):
+        raise ConfigError(f"{where}: {given('weight', weight)}: expected a whole number from 1 to 1000")
+    try:
+        return Endpoint(address, int(weight), known.get("host"))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def source_of(endpoints: Endpoints) -> tuple[Endpoint, ...] | Source:

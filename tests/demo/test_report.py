@@ -97,7 +97,7 @@ def test_no_line_is_wider_than_a_terminal_of_80_columns() -> None:
             {"looking": {"refused bulkhead_full": 90, "fell back": 91}, "buying": {"refused bulkhead_full": 1}},
             [
                 "the door: 90 lookers refused while their compartment was full (bulkhead); 91 catalogue pages shown "
-                "instead of an error (fallback); 1 buyer turned away before anything was charged (bulkhead)"
+                "in place of an error (fallback); 1 buyer turned away before anything was charged (bulkhead)"
             ],
         ),
     ],
@@ -161,7 +161,7 @@ def test_plain_lines_tell_a_phase_when_it_has_ended() -> None:
     lines.close()
     assert stream.getvalue() == (
         "starting both shops, 18 processes on free ports of 127.0.0.1\n"
-        "healthy      plain 700 served, 300 errors; seawall 900 served, 96 degraded, 4 errors\n"
+        "healthy      1000 users; plain 300 errors; seawall 96 degraded, 4 errors\n"
     )
 
 

@@ -71,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
         asyncio.run(_run(results, progress, options))
     except KeyboardInterrupt:
         if results.complete and options.stay:
+            print("\nBoth shops are closed.", file=sys.stderr)
             return 0  # that is how it is meant to end; everything is told already
         results.error, code = "interrupted; all its processes are stopped", 130
     except (StartError, OSError) as error:

@@ -22,7 +22,7 @@ from seawall.demo.client import NO_ANSWER, CallFailed, Client, session
 from seawall.demo.deeds import DeedCounter
 from seawall.demo.front import SeawallFront
 from seawall.demo.layout import SIDES, Replicas
-from seawall.demo.lifeline import application, live, serve
+from seawall.demo.lifeline import application, json_line, live, serve
 from seawall.demo.page import Front, Page
 from seawall.demo.plain import PlainFront
 from seawall.errors import DeadlineExceeded, Rejected
@@ -43,14 +43,14 @@ class Door:
         """The page of an item."""
         item, user = int(request.match_info["item"]), request.query.get("user", "0")
         if not (user.isascii() and user.isdigit() and len(user) <= 9):
-            return web.json_response({"error": "user must be a number"}, status=400)
+            return json_line({"error": "user must be a number"}, 400)
         return await _answer(self._front.view(item, int(user)))
 
     async def order(self, request: web.Request) -> web.Response:
         """One order."""
         order = request.query.get("order") or uuid4().hex
         if not ledger.ORDER.fullmatch(order):
-            return web.json_response({"error": "order must be 1 to 64 letters, digits and hyphens"}, status=400)
+            return json_line({"error": "order must be 1 to 64 letters, digits and hyphens"}, 400)
         return await _answer(self._front.order(int(request.match_info["item"]), order))
 
     async def explain(self, request: web.Request) -> web.Response:
@@ -59,7 +59,7 @@ class Door:
 
     async def stats(self, request: web.Request) -> web.Response:
         """For the demo."""
-        return web.json_response(
+        return json_line(
             {
                 "sent": self._client.sent,
                 "deeds": self._deeds.counts,
@@ -76,18 +76,18 @@ async def _answer(making: Coroutine[object, object, Page]) -> web.Response:
     except (CallFailed, DeadlineExceeded, Rejected) as error:
         return _failed(error)
     except Exception as error:  # noqa: BLE001  # a fault of the demo; it ends with this text
-        return web.json_response({"error": f"{type(error).__name__}: {error}"}, status=500)
-    return web.json_response({**page.body, "degraded": page.degraded})
+        return json_line({"error": f"{type(error).__name__}: {error}"}, 500)
+    return json_line({**page.body, "degraded": page.degraded})
 
 
 def _failed(error: CallFailed | DeadlineExceeded | Rejected) -> web.Response:
     """The error as the user sees it: whose fault it was, and when to come back, if that is known."""
     if isinstance(error, CallFailed):
-        return web.json_response({"error": str(error)}, status=502)
+        return json_line({"error": str(error)}, 502)
     who = error.policy.partition("[")[0]
     if isinstance(error, DeadlineExceeded):
-        return web.json_response({"error": f"{who}: {NO_ANSWER}"}, status=504)
-    return web.json_response({"error": f"{who}: {error.reason}"}, status=error.status, headers=error.headers())
+        return json_line({"error": f"{who}: {NO_ANSWER}"}, 504)
+    return json_line({"error": f"{who}: {error.reason}"}, status=error.status, headers=error.headers())
 
 
 async def open_door(side: str, replicas: Replicas, port: int) -> None:

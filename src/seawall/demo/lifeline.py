@@ -5,12 +5,17 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final
 
 from aiohttp import web
 
 LONGEST_BODY: Final = 10_000
+
+
+def json_line(body: Mapping[str, object], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer in JSON that also looks well behind a curl."""
+    return web.json_response(text=json.dumps(body) + "\n", status=status, headers=headers)
 
 
 @web.middleware
@@ -19,7 +24,7 @@ async def _only_from_here(
 ) -> web.StreamResponse:
     # A page on the web can reach a loopback port by a name of its own that points here; its Host gives it away.
     if request.host.partition(":")[0] not in ("127.0.0.1", "localhost"):
-        return web.json_response({"error": "this shop serves its own machine only"}, status=403)
+        return json_line({"error": "this shop serves its own machine only"}, 403)
     return await handler(request)
 
 

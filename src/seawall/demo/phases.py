@@ -62,7 +62,7 @@ PHASES: Final = (
     Phase(
         "errors",
         "30 % errors",
-        "one of 3 inventory replicas answers 30 % of its requests by 500",
+        "one of 3 inventory replicas answers 30 % of its requests with 500",
         steps=(Step(0.0, "errors", "inventory", 2),),
     ),
     Phase(

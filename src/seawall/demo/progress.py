@@ -34,7 +34,8 @@ class Lines:
     def done(self, result: PhaseResult) -> None:
         """Print the phase and what users got in it."""
         print(
-            f"{result.phase.name:<11}  plain {_short(result.plain)}; seawall {_short(result.seawall)}",
+            f"{result.phase.name:<11}  {result.plain.arrived} users; "
+            f"plain {_short(result.plain)}; seawall {_short(result.seawall)}",
             file=self._stream,
             flush=True,
         )
@@ -108,8 +109,8 @@ def _counts(tally: Tally) -> str:
 
 
 def _short(tally: Tally) -> str:
-    parts = ((tally.served, "served"), (tally.degraded, "degraded"), (tally.errors, "errors"))
-    return ", ".join(f"{count} {what}" for count, what in parts if count) or "none"
+    parts = ((tally.degraded, "degraded"), (tally.errors, "errors"))
+    return ", ".join(f"{count} {what}" for count, what in parts if count) or "all served"
 
 
 def progress_on(stream: TextIO) -> Lines | Live:

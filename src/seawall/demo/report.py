@@ -79,7 +79,7 @@ def reading() -> str:
     return (
         f"Read how it is done: {front.__file__}\n"
         f"and the plain front:  {plain.__file__}\n"
-        "Play with the shop:   seawall demo --stay"
+        "Play with the shop:   the same command with --stay leaves it open"
     )
 
 

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from seawall.demo import ledger
 from seawall.demo.layout import SERVICES
-from seawall.demo.lifeline import application, live, serve
+from seawall.demo.lifeline import application, json_line, live, serve
 
 ERROR_RATE: Final = 0.3
 SLOW_SECONDS: Final = 1.5
@@ -47,29 +47,29 @@ class Replica:
         """Change the mode; what hangs is let go when the replica stops hanging."""
         mode = request.match_info["mode"]
         if mode not in MODES:
-            return web.json_response({"error": f"mode must be one of {', '.join(MODES)}"}, status=400)
+            return json_line({"error": f"mode must be one of {', '.join(MODES)}"}, 400)
         self._mode = mode
         if mode == "hang":
             self._released.clear()
         else:
             self._released.set()
-        return web.json_response({"mode": mode})
+        return json_line({"mode": mode})
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer one request, or misbehave."""
         if self._mode == "errors" and self._dice.random() < ERROR_RATE:
-            return web.json_response({"error": "told to fail"}, status=500)
+            return json_line({"error": "told to fail"}, 500)
         if self._mode == "hang" and not await self._hang():
-            return web.json_response({"error": "too many hanging requests"}, status=503)
+            return json_line({"error": "too many hanging requests"}, 503)
         if self._queued >= MAX_QUEUED:
-            return web.json_response({"error": "queue full"}, status=503)
+            return json_line({"error": "queue full"}, 503)
         self._queued += 1
         try:
             async with self._workers:
                 await asyncio.sleep(SLOW_SECONDS if self._mode == "slow" else self._plan.work)
         finally:
             self._queued -= 1
-        return web.json_response(await self._deed(request))
+        return json_line(await self._deed(request))
 
     async def _hang(self) -> bool:
         """Hold the request without an answer; bounded in number and time, so that the demo cannot fill a machine."""

@@ -96,11 +96,11 @@ def _audit(did: _Counts, outbox: _Counts) -> Iterator[str]:
 
 
 def _door(looking: _Counts, buying: _Counts) -> Iterator[str]:
-    full = looking["refused bulkhead_full"]
+    full, lesser = looking["refused bulkhead_full"], looking["fell back"] + looking["fell back unasked"]
     if full:
         yield f"{_count(full, 'looker')} refused while their compartment was full (bulkhead)"
-    if lesser := looking["fell back"] + looking["fell back unasked"]:
-        yield f"{_count(lesser, 'catalogue page')} shown instead of an error (fallback)"
+    if lesser:
+        yield f"{_count(lesser, 'catalogue page')} shown in place of an error (fallback)"
     if full := buying["refused bulkhead_full"]:
         yield f"{_count(full, 'buyer')} turned away before anything was charged (bulkhead)"
 

@@ -116,6 +116,11 @@ class RateLimited(Rejected):
     status = 429
     decision: Any = None
 
+    def headers(self) -> Mapping[str, str]:
+        """Retry-After, and the RateLimit fields of the decision if there is one."""
+        told: Mapping[str, str] = {} if self.decision is None else self.decision.headers()
+        return {**told, **super().headers()}
+
 
 class BudgetSpent(Rejected):
     """The caller's quota is spent."""

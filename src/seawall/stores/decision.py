@@ -91,6 +91,12 @@ class Decision:
         """Seconds until nothing is used any more."""
         return self.origin.limit.rest(self.state, self.now_ns) / 1e9
 
+    def headers(self, *, legacy: bool = False) -> dict[str, str]:
+        """The HTTP fields to send: `RateLimit-Policy` and `RateLimit`, or `X-RateLimit-*`; Retry-After if refused."""
+        from seawall.stores.fields import fields_of, legacy_fields_of  # noqa: PLC0415  # for edges only
+
+        return legacy_fields_of(self) if legacy else fields_of(self)
+
     def raise_if_refused(self) -> None:
         """Raise `RateLimited` if it is a refusal."""
         if not self.allowed:

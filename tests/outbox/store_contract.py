@@ -413,6 +413,28 @@ async def listeners_hear_of_what_may_be_leased(bench: Bench) -> None:
         _, hint = await bench.open.lease(1, SECOND)
         assert hint is not None and hint <= 5 * SECOND
         return
+    await bench.put(order_key="k")
+    await bench.put(order_key="k")
+    await bench.put(order_key="k")
+    leases, _ = await bench.open.lease(10, 60 * SECOND)
+    assert len(leases) == 2
+    for lease, end in zip(leases, (bench.open.ack, bench.open.ack), strict=True):
+        del heard[:]
+        assert await end(lease)
+    assert heard, "the next of the key may go"
+    now = clock.wall_ns()
+    for end in (
+        lambda lease: bench.open.bury(lease, "final", ""),
+        lambda lease: bench.open.retry(lease, now, ""),
+        lambda lease: bench.open.release(lease, now),
+    ):
+        lease = await bench.take()
+        del heard[:]
+        assert await end(lease)
+        assert heard
+    del heard[:]
+    await bench.open.replay()
+    assert heard
     deaf()
     del heard[:]
     await bench.put()

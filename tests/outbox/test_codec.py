@@ -112,7 +112,7 @@ def test_arguments_that_the_function_does_not_take_are_refused_by_name() -> None
     def strict(a: int, *, b: int) -> None: ...
 
     parameters = Parameters("mail.send", strict)
-    with pytest.raises(TypeError, match=r"mail\.send: missing a required argument: 'b'"):
+    with pytest.raises(TypeError, match=r"mail\.send: missing a required .*argument: 'b'"):
         parameters.bind((1,), {})
     with pytest.raises(TypeError, match=r"mail\.send: too many positional"):
         parameters.bind((1, 2), {"b": 3})

@@ -233,6 +233,7 @@ async def test_the_handler_sees_its_key_and_nothing_of_the_context_in_which_the_
     with deadline("1s"), criticality(Criticality.CRITICAL_PLUS):
         await drain_here(world, outbox.worker(timeout="2min"))
     assert current_run() is None
+    assert current().operation is None and remaining() is None
     expected = Run(id=queued.id, operation="look", idempotency_key="key:a", attempt=1)
     assert seen == [(expected, "key:a", 120, "look", Criticality.SHEDDABLE_PLUS, 1)]
 
@@ -329,6 +330,29 @@ async def test_operations_through_one_policy_share_its_twin_and_others_do_not(wo
         outbox.put(function, name)
     await drain_here(world, outbox.worker())
     assert seen == ["1", "3"], "the breaker that the first opened refuses the second"
+
+
+@in_both_worlds
+async def test_a_drain_has_its_lease_for_as_long_as_an_attempt_may_take(world: World) -> None:
+    """It does not renew: what takes long must not be done by another worker beside it."""
+    others: list[int] = []
+
+    def act(name: str, attempt: int) -> float:
+        return 100
+
+    yard = yard_of(world, act)
+    yard.put("a")
+    store: Any = yard.outbox.store
+    ack = store.ack
+
+    async def look(lease: Any) -> Any:
+        leases, _ = await store.lease(1, 1)
+        others.append(len(leases))
+        return await ack(lease)
+
+    store.ack = look
+    assert await drain_here(world, yard.outbox.worker(lease="10s", timeout="2min")) == 1
+    assert others == [0]
 
 
 # -- settings ------------------------------------------------------------------------------------------------------------

@@ -44,13 +44,33 @@ def test_after_the_grace_what_is_in_work_is_cancelled_and_given_back_uncounted()
 
 
 def test_leases_are_renewed_during_the_grace() -> None:
+    """Or another worker would do beside it what is about to end."""
+
     async def main() -> None:
         yard = Yard(lambda name, attempt: 25)
         yard.put("a")
-        async with yard.outbox.worker(lease="3s", grace="30s"):
+        async with yard.outbox.worker(lease="3s", grace="30s") as stopping:
             await asyncio.sleep(1)
-        assert yard.done == ["a"]
-        assert yard.outbox.store.snapshot()["leases_run_out"] == 0
+            async with yard.outbox.worker():
+                stopping.stop()
+                await asyncio.sleep(30)
+        assert yard.done == ["a"] and yard.tries == [("a", 1)]
+
+    run(main)
+
+
+def test_a_worker_that_has_ended_is_told_nothing_more() -> None:
+    async def main() -> None:
+        yard = Yard()
+        for _ in range(3):
+            async with yard.outbox.worker():
+                await asyncio.sleep(1)
+        working = asyncio.create_task(yard.outbox.worker().arun())
+        await asyncio.sleep(1)
+        assert len(yard.outbox.store._listeners) == 1  # type: ignore[attr-defined]
+        working.cancel()
+        await asyncio.wait([working])
+        assert yard.outbox.store._listeners == ()  # type: ignore[attr-defined]
 
     run(main)
 

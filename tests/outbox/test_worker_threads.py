@@ -127,7 +127,7 @@ def test_no_thread_can_be_started_and_the_work_is_done_when_one_can(monkeypatch:
     floor = Floor()
     floor.go.set()
     floor.outbox.put(floor.do, 1)
-    worker = floor.outbox.worker(lease="200ms")
+    worker = floor.outbox.worker()
     submit, refused = worker._attempts.threads.submit, threading.Event()
 
     def full(function: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from seawall.context import CURRENT, Criticality, derive, restore
 from seawall.outbox.operations import Operation
-from seawall.outbox.record import Work
+from seawall.outbox.record import Work, error_text
 from seawall.outbox.running import Run, running
 from seawall.outbox.targets import Target
 from seawall.policies.timeout import Timeout
@@ -39,9 +39,7 @@ class Attempts:
             arguments = operation.codec.decode(work.payload, operation.parameters)
             args, kwargs = operation.parameters.unbind(arguments)
         except Exception as error:  # noqa: BLE001  # whatever a codec raises at bytes of unknown origin
-            unreadable = Unreadable(f"{type(error).__name__}: {error}")
-            unreadable.__cause__ = error
-            return unreadable
+            return _caused(Unreadable(error_text(error)), error)
         reset = CURRENT.set(_context_of(work))
         try:
             with running(_run_of(work)):
@@ -63,9 +61,7 @@ class Attempts:
             if _is_asked_to_end(error):
                 raise
             # A task that it waited for was cancelled, not the worker: that is a failure like any other.
-            failure = RuntimeError("what the operation waited for was cancelled")
-            failure.__cause__ = error
-            return failure
+            return _caused(RuntimeError("what the operation waited for was cancelled"), error)
 
     async def _on_thread(
         self, target: Target, runtime: Runtime, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -80,6 +76,12 @@ class Attempts:
             raise error
         failure: Exception | None = outcome.error
         return failure
+
+
+def _caused(error: Exception, cause: BaseException) -> Exception:
+    """Apart, since the cause knows the frame that caught it: that must not know the error."""
+    error.__cause__ = cause
+    return error
 
 
 def _is_asked_to_end(error: BaseException) -> bool:

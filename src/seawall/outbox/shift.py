@@ -125,7 +125,7 @@ class Shift:
                 break
             leases, hint = await self._lease(n, skip)
             for lease in leases:
-                self._start(lease)
+                await self._start(lease)
             if len(leases) < n:
                 break
         return self._patience(hint)
@@ -188,7 +188,7 @@ class Shift:
             self._held[work.id, lease.token] = held
         return held
 
-    def _start(self, lease: Lease) -> None:
+    async def _start(self, lease: Lease) -> None:
         held = self._hold(lease)
         doing = self._do(held)
         if self._runtime.is_async:
@@ -203,6 +203,8 @@ class Shift:
         except RuntimeError as error:
             doing.close()
             self._store_failed("start", error)
+            held.step = Step(what="release", pause_ns=SECOND // 10, text=error_text(error))
+            await self._give_back(held, error)
             self._ended(held)
 
     async def _do(self, held: Held) -> None:

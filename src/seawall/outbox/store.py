@@ -18,6 +18,8 @@ Of records with one order key only the earliest put is leased, be it due or not;
 Time. Instants are civil nanoseconds (`clock.wall_ns()`), since they must mean the same in every process and after a
 restart. That clock may jump: no record may be lost by it, and none is late by more than the jump.
 
+Every step ends: a store that cannot answer in time raises. A worker does not wait for one that hangs beside another.
+
 Runtimes. `Store.open(runtime)` gives the store as this runtime can use it. For threads the coroutines never suspend,
 they block (see `runtime.blocking.drive`); for asyncio clients and connections belong to the running loop. Opening twice
 is cheap and finds the same records.

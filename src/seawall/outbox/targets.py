@@ -1,7 +1,7 @@
 """Where stored work goes: through a twin of the operation's cluster or policy, as much at once as its target bears.
 
-A twin has the same specs and a state of its own. Attempts of a worker must not open the breakers of fresh calls, nor
-take their permits or retries; and the cluster of a `Failback` itself would queue the work again instead of failing.
+A twin has the same specs and a state of its own: attempts of a worker must not open the breakers of fresh calls, nor
+take their permits or retries. Its strategy is the one that is tried first, since one that queues would queue again.
 """
 
 from __future__ import annotations
@@ -69,16 +69,20 @@ def _twin_of(through: Cluster[Any] | Policy) -> Any:
     if isinstance(through, Policy):
         return Policy(*through.specs, name=name)
     strategy = through.strategy
-    # A Failback, told by what only it has; its module imports the cluster's, and this one need not.
+    # Told by what only a strategy that queues has; its module imports the cluster's, and this one need not.
     strategy = getattr(strategy, "after", strategy)
     return through.twin(strategy, name=name)
 
 
 def _raise_if_undone(outcome: Any) -> None:
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.degraded:
-        raise LesserAnswer("a fallback answered in place of the work, so it is not done")
+    error = outcome.error
+    if outcome.degraded and error is None:
+        error = LesserAnswer("a fallback answered in place of the work, so it is not done")
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error, outcome  # the error knows this frame
 
 
 class Targets:

@@ -172,6 +172,7 @@ def test_slow_recommendations_are_replaced_and_soon_not_waited_for() -> None:
             began = loop.time()
             page = await front.view(7, 1)
             assert page.degraded and page.body["recommended"] == POPULAR["picks"]
+            assert page.body["item"]["from"].startswith("inventory")  # not the catalogue's
             waits.append(loop.time() - began)
         healthy = SERVICES["inventory"].work + SERVICES["audit"].work
         assert waits[0] == pytest.approx(healthy + SERVICES["recommendations"].timeout)

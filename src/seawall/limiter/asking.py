@@ -9,7 +9,7 @@ from typing import Any, cast
 from seawall.errors import ConfigError
 from seawall.machines.limit import Limit
 from seawall.stores.fast_hit import LONGEST_KEY
-from seawall.stores.memory import SECRET
+from seawall.stores.spill import SECRET
 
 __all__ = ["Cost", "Costs", "Key", "key_of"]
 

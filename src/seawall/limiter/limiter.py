@@ -303,7 +303,7 @@ class Limiter:
         if self._memory is None or not decision.allowed:
             return
         costs = self._costs.of(cost)
-        taken = {name: decision.parts.get(name, decision).now_ns for name in costs}
+        taken = {name: decision.parts.get(name, decision) for name in costs}
         self._memory.give_back(key_of(key), costs, taken)
 
     @staticmethod

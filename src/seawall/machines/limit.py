@@ -12,7 +12,7 @@ affair. A cost is a whole number; 0 asks and takes nothing.
     wait(state, now, cost)     nanoseconds until `cost` is admitted if nobody else comes, to the nanosecond; 0: now. Not
                                for a cost above the capacity, which never is.
     rest(state, now)           nanoseconds until nothing is used any more.
-    forget_ns                  after so long without a take a state means no more than None.
+    forget_ns                  after so long without a take a state means no more than None; one in debt when it rests.
 """
 
 from __future__ import annotations

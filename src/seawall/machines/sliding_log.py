@@ -56,13 +56,13 @@ class SlidingLog:
 
     def add(self, state: Log | None, now: int, cost: int) -> Log:
         kept = self._kept(state, now)
-        return self._with(kept, now, min(cost, 2 * self.amount - sum(kept[1::2])))
+        return self._with(kept, now, max(0, min(cost, 2 * self.amount - sum(kept[1::2]))))
 
     def give_back(self, state: Log | None, now: int, cost: int, taken: int) -> Log | None:
         if state is None or not cost:
             return state
         for place in range(len(state) - 2, -1, -2):
-            if state[place] <= taken and state[place + 1] >= cost:
+            if state[place] == taken and state[place + 1] >= cost:
                 left = state[place + 1] - cost
                 middle = (state[place], left) if left else ()
                 return (*state[:place], *middle, *state[place + 2 :])

@@ -14,6 +14,7 @@ After the buckets of Hystrix's rolling window, made one-sided so that it never e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = ["SlidingWindow"]
@@ -46,6 +47,16 @@ class SlidingWindow:
     def forget_ns(self) -> int:
         return self._lanes * self.bucket_ns
 
+    def packed(self, newest: int, counts: Sequence[int]) -> int:
+        """The state in which `newest` is the number of the newest bucket; its count stands first."""
+        lanes = sum(count << place * LANE for place, count in enumerate(counts))
+        return newest << self._top | lanes
+
+    def counts(self, state: int) -> list[tuple[int, int]]:
+        """Where each bucket of a state begins, and its count."""
+        newest = state >> self._top
+        return [((newest - lane) * self.bucket_ns, state >> lane * LANE & ONES) for lane in range(self._lanes)]
+
     def _shifted(self, state: int | None, bucket: int) -> int:
         """The lanes as they lie when `bucket` is the newest one."""
         if state is None:
@@ -70,7 +81,7 @@ class SlidingWindow:
     def add(self, state: int | None, now: int, cost: int) -> int:
         bucket = self._newest(state, now)
         lanes = self._shifted(state, bucket)
-        return bucket << self._top | (lanes + min(cost, 2 * self.amount - lanes % ONES))
+        return bucket << self._top | (lanes + max(0, min(cost, 2 * self.amount - lanes % ONES)))
 
     def give_back(self, state: int | None, now: int, cost: int, taken: int) -> int | None:
         if state is None:

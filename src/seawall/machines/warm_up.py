@@ -23,7 +23,7 @@ PPM = 1_000_000
 class WarmUp:
     """A limit on a clock that gathers speed. `begin` sets its beginning; before that it has begun at 0."""
 
-    __slots__ = ("_began", "_behind", "cold_ppm", "inner", "ramp_ns")
+    __slots__ = ("_behind", "began", "cold_ppm", "inner", "ramp_ns")
 
     kind: ClassVar[str] = "warm_up"
     civil: ClassVar[bool] = False
@@ -32,12 +32,12 @@ class WarmUp:
         self.inner = inner
         self.ramp_ns = ramp_ns
         self.cold_ppm = cold_ppm
-        self._began = 0
+        self.began = 0
         self._behind = ramp_ns - self._early(ramp_ns)
 
     def begin(self, now: int) -> None:
         """The ramp starts now."""
-        self._began = now
+        self.began = now
 
     def _early(self, elapsed: int) -> int:
         cold, ramp = self.cold_ppm, self.ramp_ns
@@ -45,19 +45,19 @@ class WarmUp:
 
     def inside(self, now: int) -> int:
         """The instant inside, for one outside."""
-        elapsed = max(0, now - self._began)
-        return self._began + (self._early(elapsed) if elapsed < self.ramp_ns else elapsed - self._behind)
+        elapsed = max(0, now - self.began)
+        return self.began + (self._early(elapsed) if elapsed < self.ramp_ns else elapsed - self._behind)
 
     def outside(self, then: int) -> int:
         """The first instant outside at which it is `then` inside."""
-        target = then - self._began
+        target = then - self.began
         if target >= self.ramp_ns - self._behind:
-            return self._began + target + self._behind
+            return self.began + target + self._behind
         low, high = 0, self.ramp_ns
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if self._early(middle) < target else (low, middle)
-        return self._began + low
+        return self.began + low
 
     @property
     def capacity(self) -> int:

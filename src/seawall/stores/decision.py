@@ -42,6 +42,7 @@ class Decision:
     origin: Origin
     state: Any
     now_ns: int
+    """When it was made, on the clock of the limit; below 0 if no state was changed that could be changed back."""
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -174,7 +175,7 @@ def told(origin: Origin, cost: int, numbers: tuple[int, int, int], *, allowed: b
     decision.cost = cost
     decision.origin = origin
     decision.state = None
-    decision.now_ns = 0
+    decision.now_ns = -1
     decision.numbers = numbers
     return decision
 

@@ -20,7 +20,8 @@ from seawall.runtime.section import LOCKED
 from seawall.stores.decision import Decision
 
 if TYPE_CHECKING:
-    from seawall.stores.memory import Drawer, MemoryTable
+    from seawall.stores.drawer import Drawer
+    from seawall.stores.memory import MemoryTable
 
 __all__ = ["fast_hit"]
 
@@ -65,7 +66,7 @@ def _bucket_hit(
             if table.holds.by_key or lines or drawer.origin is not origin:
                 return None
             state = drawer.find(key, now)
-            if state is None and not drawer.has_room():
+            if state is None and (drawer.spill is not None or not drawer.has_room()):
                 return None
             v = now * per_ns
             after = (v if state is None else max(v, state)) + need
@@ -121,22 +122,28 @@ def _any_hit(
 ) -> Hit:
     limit = drawer.limit
     take, capacity, is_civil = limit.take, limit.capacity, limit.civil
-    lock, origin = table.lock, drawer.origin
+    origin = drawer.origin
     make: type[Decision] = Decision
 
     def hit(key: Any = "", cost: Any = 1) -> Decision:
         if type(key) is not str or len(key) > LONGEST_KEY or type(cost) is not int or not 0 < cost <= capacity:
             return careful(key, cost)
-        if table.careful or lines or off.everything or drawer.origin is not origin:
+        if lines or off.everything:
             return careful(key, cost)
-        now = clock.wall_ns() if is_civil else clock.now_ns()
-        after = None
-        with lock:
-            state = None if now >= drawer.turn_ns else drawer.young.get(key)
-            if state is not None:
-                after = take(state, now, cost)
-                if after is not None:
-                    drawer.young[key] = after
+        after = state = None
+        with table.lock:
+            # The civil clock may pass into the next window while one waits for the lock, so it is read inside.
+            now = clock.wall_ns() if is_civil else clock.now_ns()
+            if not table.careful and drawer.origin is origin and now < drawer.turn_ns:
+                state = drawer.young.get(key)
+                if state is not None:
+                    after = take(state, now, cost)
+                    young = drawer.young
+                    # A finalizer that ran in between may have counted something: no call from here to the writing.
+                    if after is not None and key in young and young[key] is state:
+                        young[key] = after
+                    elif after is not None:
+                        state = None
         if state is None:
             return careful(key, cost)
         decision = make()

@@ -21,62 +21,90 @@ class Hold:
         self.number = 0
 
 
+class _Subject:
+    """The open holds of one subject, and their sums by limit."""
+
+    __slots__ = ("holds", "sums")
+
+    def __init__(self) -> None:
+        self.holds: dict[int, Hold] = {}
+        self.sums: dict[str, int] = {}
+
+    def count(self, hold: Hold, sign: int) -> None:
+        for limit, cost in hold.costs.items():
+            self.sums[limit] = self.sums.get(limit, 0) + sign * cost
+
+
 class Holds:
     """The open holds by subject, and by the time at which they expire. Not safe for threads by itself."""
 
-    __slots__ = ("_by_time", "_number", "by_key", "most")
+    __slots__ = ("_by_time", "_number", "_open", "by_key", "most")
 
     SLACK: ClassVar[int] = 64
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.by_key: dict[str, dict[int, Hold]] = {}
+        self.by_key: dict[str, _Subject] = {}
         self._by_time: list[tuple[int, int, Hold]] = []
+        """Settled ones too, until they outnumber the open ones."""
         self._number = 0
+        self._open = 0
 
     def __len__(self) -> int:
-        return sum(len(holds) for holds in self.by_key.values())
+        return self._open
 
     def add(self, hold: Hold) -> bool:
         """False if there are too many."""
-        if len(self._by_time) >= self.most:
+        if self._open >= self.most:
             return False
         self._number += 1
+        self._open += 1
         hold.number = self._number
-        self.by_key.setdefault(hold.key, {})[hold.number] = hold
+        subject = self.by_key.setdefault(hold.key, _Subject())
+        subject.holds[hold.number] = hold
+        subject.count(hold, 1)
         heapq.heappush(self._by_time, (hold.expires_ns, hold.number, hold))
         return True
 
+    def is_open(self, hold: Hold) -> bool:
+        """Whether it has been neither settled nor counted."""
+        subject = self.by_key.get(hold.key)
+        return subject is not None and hold.number in subject.holds
+
     def remove(self, hold: Hold) -> bool:
         """False if it is not open any more."""
-        holds = self.by_key.get(hold.key)
-        if holds is None or holds.pop(hold.number, None) is None:
+        subject = self.by_key.get(hold.key)
+        if subject is None or subject.holds.pop(hold.number, None) is None:
             return False
-        if not holds:
+        self._open -= 1
+        if subject.holds:
+            subject.count(hold, -1)
+        else:
             del self.by_key[hold.key]
-        self._compact()
+        if len(self._by_time) > 2 * self._open + self.SLACK:
+            self._by_time = [entry for entry in self._by_time if self.is_open(entry[2])]
+            heapq.heapify(self._by_time)
         return True
 
     def held(self, key: str, limit: str) -> int:
         """How much of a limit is set aside for a subject."""
-        return sum(hold.costs.get(limit, 0) for hold in self.by_key.get(key, {}).values())
+        subject = self.by_key.get(key)
+        return 0 if subject is None else subject.sums.get(limit, 0)
 
-    def first_expiry(self, key: str) -> int | None:
-        """When the first hold of a subject expires."""
-        return min((hold.expires_ns for hold in self.by_key.get(key, {}).values()), default=None)
+    def of(self, key: str) -> list[Hold]:
+        """The open holds of a subject, the first to expire first."""
+        subject = self.by_key.get(key)
+        return [] if subject is None else sorted(subject.holds.values(), key=lambda hold: hold.expires_ns)
+
+    def first_expiry(self) -> int:
+        """When the first of all expires; there is one."""
+        while not self.is_open(self._by_time[0][2]):
+            heapq.heappop(self._by_time)
+        return self._by_time[0][0]
 
     def take_expired(self, now_ns: int) -> Iterator[Hold]:
         """Remove the holds that have expired, oldest first."""
         while self._by_time and self._by_time[0][0] <= now_ns:
-            _, number, hold = heapq.heappop(self._by_time)
-            if number in self.by_key.get(hold.key, {}):
-                self.remove(hold)
+            _, _, hold = heapq.heappop(self._by_time)
+            if self.remove(hold):
                 yield hold
-
-    def _compact(self) -> None:
-        """Drop the settled ones from the heap when they outnumber the open ones."""
-        open_ones = len(self.by_key)
-        if len(self._by_time) > 2 * open_ones + self.SLACK:
-            alive = [entry for entry in self._by_time if entry[1] in self.by_key.get(entry[2].key, {})]
-            heapq.heapify(alive)
-            self._by_time = alive

@@ -1,16 +1,13 @@
 """`Memory`: the states of limits in this process, exact to the nanosecond, and bounded however many keys there are.
 
-States lie in drawers, one for each limit. A drawer has two dictionaries: keys that were used since it was turned, and
-those used before. When all of the older ones must be empty again they are dropped as a whole, so an idle key costs
-nothing, and no timer and no sweep is needed. Above `max_keys` new keys share a sketch (machines/sketch.py).
+States lie in drawers (drawer.py), one for each limit. Above `max_keys` new keys share a sketch (spill.py).
 
-A limiter with one `TokenBucket`, the usual one, gets its `hit` as one closure (fast_hit.py); everything else comes by
-the careful way here. Both take the lock of the table, for a few steps that never call out.
+A limiter with one limit gets its `hit` as one closure (fast_hit.py); everything else comes by the careful way here, a
+step at a time (looking.py).
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,23 +15,20 @@ from typing import TYPE_CHECKING, Any
 from seawall.errors import ConfigError
 from seawall.machines.leaky_bucket import LeakyBucket
 from seawall.machines.limit import Limit
-from seawall.machines.sketch import Sketch
-from seawall.machines.token_bucket import TokenBucket
 from seawall.machines.warm_up import WarmUp
 from seawall.runtime import clock, forks
-from seawall.stores.decision import Decision, Origin, combined, told
+from seawall.stores.decision import Decision, told
+from seawall.stores.drawer import Drawer
 from seawall.stores.holds import Hold, Holds
+from seawall.stores.looking import Changing, Look, answer, commit, refuse
 from seawall.stores.protocol import Ask
+from seawall.stores.spill import Spill
 from seawall.units import count_of
 
 if TYPE_CHECKING:
     from seawall.runtime.protocol import Runtime
 
-__all__ = ["Drawer", "Memory", "MemoryTable"]
-
-LEAST_TURN_NS = 10_000_000_000
-"""Drawers are not turned more often: moving keys costs more than keeping them a little longer."""
-SECRET = os.urandom(32)
+__all__ = ["Memory", "MemoryTable"]
 
 
 class Memory:
@@ -65,76 +59,13 @@ class Memory:
         return f"Memory(max_keys={self.max_keys})"
 
 
-class Drawer:
-    """The states of one limit by key."""
-
-    __slots__ = ("_most", "limit", "name", "old", "origin", "sketch", "turn_ns", "young")
-
-    def __init__(self, limiter: str, name: str, limit: Limit[Any], most: int) -> None:
-        self.name = name
-        self.limit = limit
-        self.origin = Origin(limiter, name, limit)
-        self.young: dict[str, Any] = {}
-        self.old: dict[str, Any] = {}
-        self.turn_ns = 0
-        """When the older dictionary may be dropped; on the clock of the limit."""
-        self._most = most
-        self.sketch: Sketch | None = None
-
-    def now(self) -> int:
-        """The instant, on the clock that this limit follows."""
-        return clock.wall_ns() if self.limit.civil else clock.now_ns()
-
-    def turn(self, now: int) -> None:
-        """Drop what must be empty again."""
-        span = max(self.limit.forget_ns, LEAST_TURN_NS)
-        if now >= self.turn_ns + span:
-            self.young = {}  # it was not touched for so long either
-        self.old, self.young = self.young, {}
-        self.turn_ns = now + span
-        if not self.old:
-            self.sketch = None
-
-    def find(self, key: str, now: int) -> Any:
-        """The state of a key, if there is one; the key is among the younger ones then."""
-        if now >= self.turn_ns:
-            self.turn(now)
-        state = self.young.get(key)
-        if state is None and self.old:
-            state = self.old.pop(key, None)
-            if state is not None:
-                self.young[key] = state
-        return state
-
-    def has_room(self) -> bool:
-        """Whether one more key may be kept."""
-        return len(self.young) + len(self.old) < self._most
-
-    def spill(self, now: int) -> Sketch:
-        """The sketch of keys for which there is no room."""
-        if self.sketch is None:
-            limit = self.limit.inner if isinstance(self.limit, WarmUp) else self.limit
-            if isinstance(limit, TokenBucket):
-                unit, burst = -(-limit.per_token // limit.per_ns), limit.burst
-            elif isinstance(limit, LeakyBucket):
-                unit, burst = -(-limit.per_unit // limit.per_ns), 1
-            else:
-                burst = max(1, limit.capacity // 2)
-                unit = -(-limit.forget_ns // max(1, limit.capacity - burst))
-            self.sketch = Sketch(unit, burst, now)
-        return self.sketch
-
-    def __len__(self) -> int:
-        return len(self.young) + len(self.old)
-
-
 class MemoryTable:
     """The drawers of one limiter."""
 
     def __init__(self, limiter: str, limits: Mapping[str, Limit[Any]], max_keys: int) -> None:
         self.limiter = limiter
         self.lock = threading.RLock()
-        self.changing = _Changing(self)
+        self.changing = Changing(self)
         self.drawers = {name: Drawer(limiter, name, limit, max_keys) for name, limit in limits.items()}
         self.holds = Holds(max_keys)
         self.careful = False
@@ -143,7 +74,7 @@ class MemoryTable:
 
     def renew_after_fork(self) -> None:
         self.lock = threading.RLock()
-        self.changing = _Changing(self)
+        self.changing = Changing(self)
         self.careful = bool(self.holds.by_key)
 
     # -- one step each, without a coroutine ------------------------------------------------------------------------
@@ -151,56 +82,67 @@ class MemoryTable:
     def decide(self, ask: Ask) -> Decision:
         """Take the costs of one subject, all or none."""
         with self.changing:
-            looks = [self._look(self.drawers[name], ask, cost) for name, cost in ask.costs.items()]
-            if not ask.peek and all(look.decision.allowed for look in looks):
-                for look in looks:
-                    look.commit()
-        if len(looks) == 1:
-            return looks[0].decision
-        return combined({look.drawer.name: look.decision for look in looks})
+            self._count_expired()
+            while True:
+                looks = self._look_at(ask)
+                if ask.peek or refuse(looks) or commit(looks):
+                    break
+        return answer(looks)
 
-    def _look(self, drawer: Drawer, ask: Ask, cost: int) -> _Look:
-        key, now = ask.key, drawer.now()
-        limit, state = drawer.limit, drawer.find(key, now)
-        held = self._held(drawer, key) if self.holds.by_key else 0
-        if state is None and not held and not drawer.has_room():
-            return self._look_in_sketch(drawer, key, cost, now)
+    def _look_at(self, ask: Ask) -> list[Look]:
+        """What each limit would do. Raises `ConfigError` for a cost that a live change has made impossible."""
+        looks: list[Look] = []
+        for name, cost in ask.costs.items():
+            drawer = self.drawers[name]
+            if cost > drawer.limit.capacity:
+                raise ConfigError(
+                    f"{self.limiter}: cost={cost}: more than the limit can ever admit, which is {drawer.limit.capacity}"
+                )
+            looks.append(self._look(drawer, ask.key, cost))
+        return looks
+
+    def _look(self, drawer: Drawer, key: str, cost: int) -> Look:
+        now, limit = drawer.now(), drawer.limit
+        state = drawer.find(key, now)
+        held = self.holds.held(key, drawer.name) if self.holds.by_key else 0
+        place = drawer.place_in_spill(key) if state is None else None
+        if place is not None and drawer.spill is not None:
+            return self._look_in_spill(drawer, drawer.spill, place, key, cost, held)
         after = limit.take(state, now, cost)
-        allowed = after is not None
-        if held:
-            allowed = allowed and limit.take(state, now, cost + held) is not None
-            left = limit.left(state, now) - held
-            wait = 0 if allowed else self._wait_behind_holds(drawer, key, state, now, cost, held)
-            decision = told(drawer.origin, cost, (left, wait, limit.rest(state, now)), allowed=allowed)
-        else:
+        if not held:
             decision = Decision()
-            decision.allowed = allowed
+            decision.allowed = after is not None
             decision.cost = cost
             decision.origin = drawer.origin
-            decision.state = after if allowed and cost and not ask.peek else state
-            decision.now_ns = now
-        return _Look(drawer, key, after, decision) if cost else _Look(drawer, key, None, decision)
+            decision.state = state
+        else:
+            allowed = after is not None and limit.take(state, now, cost + held) is not None
+            wait = 0 if allowed else self._wait_behind_holds(drawer, key, state, now, cost, held)
+            decision = told(
+                drawer.origin, cost, (limit.left(state, now) - held, wait, limit.rest(state, now)), allowed=allowed
+            )
+        decision.now_ns = now
+        return Look(drawer, key, decision, state, after if cost else None, held)
 
-    def _look_in_sketch(self, drawer: Drawer, key: str, cost: int, now: int) -> _Look:
-        sketch, hashed = drawer.spill(now), _hashed(key)
-        wait = sketch.take(hashed, now, cost, commit=False)
-        numbers = (0 if wait else drawer.limit.capacity - cost, wait, wait)
-        decision = told(drawer.origin, cost, numbers, allowed=not wait)
-        return _Look(drawer, key, None, decision, (sketch, hashed, now, cost))
+    def _look_in_spill(self, drawer: Drawer, spill: Spill, place: int, key: str, cost: int, held: int) -> Look:
+        numbers = spill.look(place, cost, held)
+        if cost + held > drawer.limit.capacity:
+            first = min(hold.expires_ns for hold in self.holds.of(key))
+            numbers = numbers[0], max(numbers[1], first - clock.now_ns()), numbers[2]
+        decision = told(drawer.origin, cost, numbers, allowed=not numbers[1])
+        return Look(drawer, key, decision, None, None, held, place if cost else None)
 
     def queue_up(self, key: str, cost: int, most_ns: int | None) -> tuple[Decision, int, Any]:
-        """Take the next slot of the one `LeakyBucket`: the decision, the wait, and what `give_back` wants."""
+        """Take the next slot of the one `LeakyBucket`: the decision, the wait, and what `leave_slot` wants."""
         (drawer,) = self.drawers.values()
         limit = drawer.limit
         assert isinstance(limit, LeakyBucket), "only slots can be taken in advance"
         with self.changing:
-            now = drawer.now()
-            state = drawer.find(key, now)
-            if state is None and not drawer.has_room():
-                look = self._look_in_sketch(drawer, key, cost, now)
-                if look.decision.allowed:
-                    look.commit()
+            (look,) = self._look_at(Ask(key, {drawer.name: cost}))
+            if look.place is not None or not cost:
+                _ = look.decision.allowed and commit([look])
                 return look.decision, 0, None
+            state, now = look.state, look.decision.now_ns
             placed = limit.queue_up(state, now, cost, most_ns)
             if placed is None:
                 numbers = (0, limit.wait(state, now, cost), limit.rest(state, now))
@@ -212,80 +154,86 @@ class MemoryTable:
 
     def leave_slot(self, slot: Any) -> None:
         """Free a slot that nobody will use, if it is the last."""
-        if slot is None:
+        if slot is None or self.changing.put_off(lambda: self.leave_slot(slot)):
             return
         drawer, key, mine, cost = slot
         with self.changing:
-            state = drawer.limit.leave(drawer.find(key, drawer.now()), mine, cost)
-            if state is not None:
-                drawer.young[key] = state
+            state = drawer.find(key, drawer.now())
+            if state is not None and isinstance(drawer.limit, LeakyBucket):
+                drawer.young[key] = drawer.limit.leave(state, mine, cost)
 
-    def give_back(self, key: str, costs: Mapping[str, int], taken: Mapping[str, int]) -> None:
-        """Undo a take of a moment ago; `taken` are the instants of it, by limit."""
+    def give_back(self, key: str, costs: Mapping[str, int], taken: Mapping[str, Decision]) -> None:
+        """Undo a take of a moment ago; `taken` are its answers, by limit."""
+        if self.changing.put_off(lambda: self.give_back(key, costs, taken)):
+            return
         with self.changing:
             for name, cost in costs.items():
-                drawer = self.drawers[name]
+                drawer, part = self.drawers[name], taken[name]
+                # What a sketch counted is spent; what was taken under other numbers is no cost of these.
+                if part.now_ns < 0 or part.origin is not drawer.origin:
+                    continue
                 now = drawer.now()
-                state = drawer.limit.give_back(drawer.find(key, now), now, cost, taken[name])
+                state = drawer.find(key, now)
                 if state is not None:
-                    drawer.young[key] = state
+                    drawer.young[key] = drawer.limit.give_back(state, now, min(cost, part.cost), part.now_ns)
 
     # -- holds -----------------------------------------------------------------------------------------------------
 
-    def _held(self, drawer: Drawer, key: str) -> int:
-        """What is set aside of this limit; holds that have expired are counted first, as of when they expired."""
-        self._count_expired()
-        return self.holds.held(key, drawer.name)
-
     def _count_expired(self) -> None:
+        """Count holds that have expired, as of when they did."""
+        if not self.holds.by_key:
+            return
         now = clock.now_ns()
         for hold in self.holds.take_expired(now):
             for name, cost in hold.costs.items():
-                self._count(name, hold.key, cost, late_ns=now - hold.expires_ns)
-
-    def _count(self, name: str, key: str, cost: int, *, late_ns: int = 0) -> None:
-        drawer = self.drawers[name]
-        now = drawer.now()
-        state = drawer.find(key, now)
-        if cost:
-            drawer.young[key] = drawer.limit.add(state, max(0, now - late_ns), cost)
+                if cost:
+                    self.drawers[name].add(hold.key, cost, now - hold.expires_ns)
 
     def _wait_behind_holds(self, drawer: Drawer, key: str, state: Any, now: int, cost: int, held: int) -> int:
-        """Nanoseconds until it would be admitted: what is held stays held until its end at the latest."""
-        limit = drawer.limit
-        if cost + held <= limit.capacity:
-            return max(1, limit.wait(state, now, cost + held))
-        first = self.holds.first_expiry(key)
-        return max(1, 0 if first is None else first - clock.now_ns())
+        """Nanoseconds until it would be admitted if nobody settles: each hold counts in full as it expires."""
+        limit, at, ahead = drawer.limit, now, now - clock.now_ns()
+        for hold in self.holds.of(key):
+            if cost + held <= limit.capacity:
+                break
+            part = hold.costs.get(drawer.name, 0)
+            at = max(at, hold.expires_ns + ahead)
+            state = limit.add(state, at, part)
+            held -= part
+        return max(1, at - now + limit.wait(state, at, cost + held))
 
     def hold_now(self, ask: Ask, lasts_ns: int) -> tuple[Decision, Hold | None]:
         """Set the costs aside, all or none."""
         with self.changing:
             self._count_expired()
-            decision = self.decide(Ask(ask.key, ask.costs, True))
+            decision = answer(self._look_at(ask))
             if not decision.allowed:
                 return decision, None
             hold = Hold(ask.key, dict(ask.costs), clock.now_ns() + lasts_ns)
-            if not self.holds.add(hold):
-                raise ConfigError(f"{self.limiter}: more than {self.holds.most} holds are open")
-            return decision, hold
+            if self.holds.add(hold):
+                return decision, hold
+            wait = self.holds.first_expiry() - clock.now_ns()
+            return told(decision.origin, decision.cost, (0, wait, wait), allowed=False), None
 
     def settle_now(self, hold: Hold, actual: Mapping[str, int]) -> bool:
         """End a hold and count what was used."""
+        if self.changing.put_off(lambda: self.settle_now(hold, actual)):
+            return self.holds.is_open(hold)
         with self.changing:
             self._count_expired()
             if not self.holds.remove(hold):
                 return False
             for name, cost in actual.items():
-                self._count(name, hold.key, cost)
+                if cost:
+                    self.drawers[name].add(hold.key, cost)
             return True
 
     def reset_now(self, key: str) -> None:
         """Forget a subject; what is held stays held."""
+        if self.changing.put_off(lambda: self.reset_now(key)):
+            return
         with self.changing:
             for drawer in self.drawers.values():
-                drawer.young.pop(key, None)
-                drawer.old.pop(key, None)
+                drawer.forget(key)
 
     # -- the table of a store --------------------------------------------------------------------------------------
 
@@ -304,72 +252,14 @@ class MemoryTable:
     def reconfigure(self, limits: Mapping[str, Limit[Any]]) -> None:
         with self.changing:
             for name, limit in limits.items():
-                drawer = self.drawers[name]
-                old, now = drawer.limit, drawer.now()
-                for states in (drawer.old, drawer.young):
-                    for key, state in list(states.items()):
-                        used = old.capacity - old.left(state, now)
-                        states[key] = limit.add(None, now, max(0, min(used, limit.capacity)))
-                drawer.limit = limit
-                drawer.origin = Origin(self.limiter, name, limit)
-                drawer.sketch = None
-                drawer.turn_ns = now + max(limit.forget_ns, LEAST_TURN_NS)
+                self.drawers[name].change(limit)
 
     def snapshot(self) -> dict[str, Any]:
         with self.changing:
+            self._count_expired()
+            drawers = self.drawers.items()
             return {
-                "keys": {name: len(drawer) for name, drawer in self.drawers.items()},
+                "keys": {name: len(drawer) for name, drawer in drawers},
                 "holds": len(self.holds),
-                "spilled": {
-                    name: drawer.sketch.admitted + drawer.sketch.refused
-                    for name, drawer in self.drawers.items()
-                    if drawer.sketch is not None
-                },
+                "spilled": {name: drawer.spill.judged for name, drawer in drawers if drawer.spill is not None},
             }
-
-
-class _Changing:
-    """The lock of a table, which also turns the fast way off (see fast_hit.py)."""
-
-    __slots__ = ("_depth", "_table")
-
-    def __init__(self, table: MemoryTable) -> None:
-        self._table = table
-        self._depth = 0
-
-    def __enter__(self) -> None:
-        self._table.lock.acquire()
-        self._depth += 1
-        self._table.careful = True
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if not self._depth:
-            self._table.careful = bool(self._table.holds.by_key)
-        self._table.lock.release()
-
-
-class _Look:
-    """What one limit would do, and how to make it so."""
-
-    __slots__ = ("_after", "_in_sketch", "decision", "drawer", "key")
-
-    def __init__(self, drawer: Drawer, key: str, after: Any, decision: Decision, in_sketch: Any = None) -> None:
-        self.drawer = drawer
-        self.key = key
-        self.decision = decision
-        self._after = after
-        self._in_sketch = in_sketch
-
-    def commit(self) -> None:
-        if self._in_sketch is not None:
-            sketch, hashed, now, cost = self._in_sketch
-            sketch.take(hashed, now, cost)
-        elif self._after is not None:
-            self.drawer.young[self.key] = self._after
-
-
-def _hashed(key: str) -> int:
-    from hashlib import blake2b  # noqa: PLC0415  # eight milliseconds that only a flood of keys pays
-
-    return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), key=SECRET, digest_size=16).digest(), "big")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import blake2b
 from typing import Any, cast
 
 from seawall.errors import ConfigError
 from seawall.machines.limit import Limit
-from seawall.stores.fast_hit import LONGEST_KEY
-from seawall.stores.spill import SECRET
+from seawall.stores.fast_hit import is_long
+from seawall.stores.spill import hashed
+from seawall.units import given
 
 __all__ = ["Cost", "Costs", "Key", "key_of"]
 
@@ -17,20 +17,20 @@ Key = str | bytes
 Cost = int | Mapping[str, int]
 
 
-def key_of(key: object) -> str:
+def key_of(key: object, *, shorten: bool = True) -> str:
     """The key as stores keep it: long ones as a keyed hash, so that nobody can fill the memory with one key.
 
-    Raises `ConfigError` for what is no text or bytes: None above all, which would put everybody into one bucket.
+    The hash is that of this process; `shorten=False` leaves it to the store. Raises `ConfigError` for what is no text
+    or bytes: None above all, which would put everybody into one bucket.
     """
     if isinstance(key, bytes):
         key = key.decode("utf-8", "surrogateescape")
     if not isinstance(key, str):
         hint = "; a limiter without keys is used without one" if key is None else ""
-        raise ConfigError(f"key={str(key)[:60]!r}: expected str or bytes that tell callers apart{hint}")
-    if len(key) <= LONGEST_KEY:
-        return str(key)
-    digest = blake2b(key.encode("utf-8", "surrogatepass"), key=SECRET, digest_size=16).hexdigest()
-    return f"#{digest}"
+        raise ConfigError(f"{given('key', key)}: expected str or bytes that tell callers apart{hint}")
+    if shorten and is_long(key):
+        return f"#{hashed(key):032x}"
+    return str.__str__(key)  # the text itself, whatever a class derived from str makes of it
 
 
 class Costs:
@@ -47,22 +47,21 @@ class Costs:
         `bounded=False` allows costs above the capacity: of work that has been done already.
         """
         if isinstance(cost, Mapping):
-            given: dict[str, Any] = dict(cast("Mapping[str, Any]", cost))
-            if not given or any(name not in self._limits for name in given):
+            costs: dict[str, Any] = dict(cast("Mapping[str, Any]", cost))
+            if not costs or any(name not in self._limits for name in costs):
                 known = ", ".join(map(repr, self._limits))
-                raise ConfigError(f"{self._limiter}: cost={cost!r}: expected a number for some of {known}")
+                raise ConfigError(f"{given(f'{self._limiter}: cost', costs)}: expected a number for some of {known}")
         else:
-            given = {name: cost for name in self._limits}  # noqa: C420  # keeps its type
-        for name, number in given.items():
+            costs = {name: cost for name in self._limits}  # noqa: C420  # keeps its type
+        for name, number in costs.items():
             self._check(name, number, bounded=bounded)
-        return given
+        return costs
 
     def _check(self, name: str, number: object, *, bounded: bool) -> None:
         where = f"{self._limiter}: cost" if name == self._single else f"{self._limiter}: cost of {name!r}"
         if type(number) is not int or number < 0:
-            shown = str(number)[:40] if not isinstance(number, int) or abs(number) < 10**30 else "a huge number"
-            raise ConfigError(f"{where}={shown}: expected a whole number from 0")
+            raise ConfigError(f"{given(where, number)}: expected a whole number from 0")
         capacity = self._limits[name].capacity
         if bounded and number > capacity:
-            shown = str(number) if number < 10**30 else "a huge number"
-            raise ConfigError(f"{where}={shown}: more than the limit can ever admit at once, which is {capacity}")
+            most = f"more than the limit can ever admit at once, which is {capacity}"
+            raise ConfigError(f"{given(where, number)}: {most}")

@@ -29,19 +29,28 @@ class Reservation:
     880
     """
 
-    __slots__ = ("_costs", "_held", "_table", "costs", "decision", "settled")
+    __slots__ = ("_costs", "_freed", "_held", "_table", "costs", "decision", "settled")
 
-    def __init__(self, table: Table, checked: Costs, decision: Decision, costs: dict[str, int], held: Any) -> None:
+    def __init__(
+        self,
+        table: Table,
+        checked: Costs,
+        decision: Decision,
+        costs: Mapping[str, int],
+        held: Any,
+        freed: Callable[[], object],
+    ) -> None:
         self._table = table
         self._costs = checked
         self._held = held
+        self._freed = freed
         self.decision = decision
-        self.costs: Mapping[str, int] = costs
+        self.costs = costs
         """What is held, by limit."""
         self.settled = False
 
     def settle(self, actual: int | None = None, /, **by_limit: int) -> bool:
-        """Count what was used: one number for all limits, or some by name (the others count as held).
+        """Count what was used: one number for all limits held, or some by name (the others count as held).
 
         More than was held goes into debt, down to one capacity. Tells whether the hold was still open: it may have
         expired, and counts in full then. In async code use `asettle` where the store is a server.
@@ -62,14 +71,18 @@ class Reservation:
 
     def _actual(self, actual: int | None, by_limit: dict[str, int]) -> dict[str, int]:
         if actual is not None:
-            return self._costs.of(actual, bounded=False)
+            return self._costs.of(dict.fromkeys(self.costs, actual), bounded=False)
         return {**self.costs, **(self._costs.of(by_limit, bounded=False) if by_limit else {})}
 
     async def _settle(self, runtime: Runtime, actual: Mapping[str, int]) -> bool:
         if self.settled:
             return False
         self.settled = True
-        return self._held is not None and await self._table.settle(runtime, self._held, actual)
+        if self._held is None:
+            return False
+        was_open = await self._table.settle(runtime, self._held, actual)
+        self._freed()
+        return was_open
 
     def __enter__(self) -> Reservation:
         return self

@@ -83,7 +83,8 @@ class RateLimitGuard(Live):
         super().__init__(site, spec)
         own = isinstance(spec.limiter, LimitSpec)
         self.limiter = Limiter(spec.limiter, name=site.policy) if isinstance(spec.limiter, LimitSpec) else spec.limiter
-        self._own = own
+        self._only_looks = self.shadow and not own
+        """A policy that only watches must not take what others share."""
         self._key, self._cost = spec.key, spec.cost
         self._waits = spec.max_wait is None or duration_ns(spec.max_wait, "max_wait") > 0
         self._max_wait = spec.max_wait
@@ -102,12 +103,15 @@ class RateLimitGuard(Live):
         if not self.limiter.answers_at_once:
             raise MustWait
         key, cost = self._ask(args, kwargs)
-        decision = self.limiter.peek(key, cost) if self.shadow else self.limiter.hit(key, cost)
-        if decision.allowed:
-            return key, cost, decision
         if self._waits and not self.shadow:
-            raise MustWait
-        return self._refuse(key, cost, decision)
+            decision = self.limiter.try_now(key, cost)
+            if not decision.allowed:
+                raise MustWait
+        elif self._only_looks:
+            decision, cost = self.limiter.peek(key, cost), 0
+        else:
+            decision = self.limiter.hit(key, cost)
+        return (key, cost, decision) if decision.allowed else self._refuse(key, cost, decision)
 
     def _refuse(self, key: Key, cost: Cost, decision: Decision) -> Any:
         self.refused += 1
@@ -121,7 +125,7 @@ class RateLimitGuard(Live):
     async def wait(self, call: Call) -> Any:
         key, cost = self._ask(call.args, call.kwargs)
         limiter = self.limiter
-        if self._waits:
+        if self._waits and not self.shadow:
             try:
                 if call.runtime.is_async:
                     return key, cost, await limiter.atake(key, cost, max_wait=self._max_wait)
@@ -131,8 +135,16 @@ class RateLimitGuard(Live):
                 self.emit_refused(RateLimited.reason)
                 error.policy = self.policy
                 raise
-        decision = await limiter.ahit(key, cost) if call.runtime.is_async else limiter.hit(key, cost)
+        if self._only_looks:
+            decision = await limiter.apeek(key, cost) if call.runtime.is_async else limiter.peek(key, cost)
+            cost = 0
+        else:
+            decision = await limiter.ahit(key, cost) if call.runtime.is_async else limiter.hit(key, cost)
         return (key, cost, decision) if decision.allowed else self._refuse(key, cost, decision)
+
+    def note(self, call: Call, token: Any, error: BaseException) -> None:
+        if not call.attempts:
+            self.undo(token)  # a layer further inside refused: the function was not called
 
     def undo(self, token: Any) -> None:
         key, cost, decision = token

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from seawall import events
-from seawall.context import CURRENT
-from seawall.errors import ConfigError, DeadlineExceeded, RateLimited
+from seawall.errors import ConfigError
+from seawall.limiter.answers import Answers, keep_quiet
 from seawall.limiter.asking import Cost, Costs, Key, key_of
 from seawall.limiter.holding import AwaitedReservation, Reservation
 from seawall.limiter.line import Lines
 from seawall.limiter.specs import LeakyBucket, LimitSpec
+from seawall.limiter.waiting import wait_for_slot, wait_in_line
 from seawall.limiter.workers import warn_of_several_workers
 from seawall.machines.limit import Limit
 from seawall.machines.token_bucket import TokenBucket
-from seawall.runtime import clock, off
+from seawall.runtime import off
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
 from seawall.stores.decision import Decision, Origin, told
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Limiter"]
 
 _numbers = itertools.count(1)
-Try = Callable[[Ask], Coroutine[Any, Any, tuple[Decision, Any]]]
 HOLD_FOR = "60s"
 NO_LIMIT = TokenBucket(1_000_000_000, 1_000_000_000, 1_000_000_000)
 
@@ -82,21 +81,29 @@ class Limiter:
         self.specs = _by_name(self.name, limits)
         self._limits: dict[str, Limit[Any]] = {key: spec.machine() for key, spec in self.specs.items()}
         self._costs = Costs(self.name, self._limits)
-        self._origin = Origin(self.name, *next(iter(self._limits.items())))
+        self._answers = Answers(self.name, self._first(), shadow=self.shadow)
         self._lines = Lines(count_of(max_waiting, "Limiter(max_waiting)", least=0, most=1_000_000))
         self._table = self.store.open(self.name, self._limits)
         self._memory = self._table if isinstance(self._table, MemoryTable) else None
-        self.refused = 0
-        """How often it refused, or in shadow would have."""
         self._install()
+
+    def _first(self) -> Origin:
+        return Origin(self.name, *next(iter(self._limits.items())))
+
+    @property
+    def refused(self) -> int:
+        """How often it refused, or in shadow would have."""
+        return self._answers.refused
 
     def _install(self) -> None:
         """Put the closure of the healthy way in the place of the method, where there is one."""
-        vars(self).pop("hit", None)
-        if self._memory is not None and not self.shadow:
-            fast = fast_hit(self._memory, self._lines.waiting, self._hit, self._note)
-            if fast is not None:
-                vars(self)["hit"] = fast
+        ways = {"hit": (self._hit, self._answers.note), "try_now": (self._try_now, keep_quiet)}
+        for name, (careful, refused) in ways.items():
+            vars(self).pop(name, None)
+            if self._memory is not None and not self.shadow:
+                fast = fast_hit(self._memory, self._lines.waiting, careful, refused)
+                if fast is not None:
+                    vars(self)[name] = fast
 
     # -- now or not at all -----------------------------------------------------------------------------------------
 
@@ -108,18 +115,29 @@ class Limiter:
         """
         return self._hit(key, cost)
 
+    def try_now(self, key: Key = "", cost: Cost = 1) -> Decision:
+        """As `hit`, but a refusal is not counted: the caller will wait. A shadow limiter refuses here too."""
+        return self._try_now(key, cost)
+
     def _hit(self, key: Any, cost: Any) -> Decision:
-        ask = Ask(key_of(key), self._costs.of(cost))
+        return self._answers.judged(self._try_now(key, cost))
+
+    def _try_now(self, key: Any, cost: Any) -> Decision:
+        ask = self._ask(key, cost)
         if self._memory is None:
-            return self._judged(drive(self._now(BLOCKING, ask)))
+            return drive(self._now(BLOCKING, ask))
         blocked = self._blocked(ask)
-        return self._judged(blocked if blocked is not None else self._memory.decide(ask))
+        return blocked if blocked is not None else self._memory.decide(ask)
+
+    def _ask(self, key: Any, cost: Any, *, peek: bool = False) -> Ask:
+        # A store that several processes share must not be given a name that only this one knows.
+        return Ask(key_of(key, shorten=self._memory is not None), self._costs.of(cost), peek)
 
     async def ahit(self, key: Key = "", cost: Cost = 1) -> Decision:
         """As `hit`, for stores that are asked over the network; awaits nothing with `Memory()`."""
         if self._memory is not None:
             return self.hit(key, cost)
-        return self._judged(await self._now(_asyncio(), Ask(key_of(key), self._costs.of(cost))))
+        return self._answers.judged(await self._now(_asyncio(), self._ask(key, cost)))
 
     async def _now(self, runtime: Runtime, ask: Ask) -> Decision:
         blocked = self._blocked(ask)
@@ -134,7 +152,7 @@ class Limiter:
         return await self._peek(_asyncio(), key, cost)
 
     async def _peek(self, runtime: Runtime, key: Key, cost: Cost) -> Decision:
-        return (await self._table.take(runtime, [Ask(key_of(key), self._costs.of(cost), True)]))[0]
+        return (await self._table.take(runtime, [self._ask(key, cost, peek=True)]))[0]
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -153,76 +171,17 @@ class Limiter:
 
     async def _take(self, runtime: Runtime, key: Key, cost: Cost, max_wait: Duration | None) -> Decision:
         patience = None if max_wait is None else duration_ns(max_wait, "take(max_wait)")
-        ask = Ask(key_of(key), self._costs.of(cost))
+        ask = self._ask(key, cost)
         slots = next((spec for spec in self.specs.values() if isinstance(spec, LeakyBucket)), None)
         if slots is not None and self._memory is not None:
-            return await self._take_slot(self._memory, slots, runtime, ask, patience)
+            longest = None if slots.max_wait is None else duration_ns(slots.max_wait, "max_wait")
+            return await wait_for_slot(runtime, ask, patience, longest, table=self._memory, answers=self._answers)
 
         async def attempt(ask: Ask) -> tuple[Decision, None]:
+            self._costs.of(ask.costs)  # a live change may have made it impossible
             return (await self._table.take(runtime, [ask]))[0], None
 
-        return (await self._in_line(runtime, ask, patience, attempt))[0]
-
-    async def _in_line(self, runtime: Runtime, ask: Ask, patience: int | None, attempt: Try) -> tuple[Decision, Any]:
-        """Stand in line for the key until `attempt` is admitted."""
-        if off.everything:
-            return self._free(ask), None
-        if ask.key not in self._lines:
-            decision, extra = await attempt(ask)
-            if decision.allowed or self.shadow:
-                return self._judged(decision), extra
-            if patience == 0:
-                raise self._refusal(decision)
-        place = self._lines.join(ask.key, runtime)
-        if place is None:
-            raise self._too_many(ask)
-        began = clock.now_ns()
-        try:
-            while True:
-                left = self._left(began, patience)
-                if not self._lines.is_head(ask.key, place):
-                    if left is not None and left <= 0:
-                        raise self._out_of_time(ask, patience, began)
-                    await place.parker.park(left)
-                    place.parker = runtime.parker()
-                    continue
-                decision, extra = await attempt(ask)
-                if decision.allowed:
-                    return self._judged(decision), extra
-                wait = decision.retry_after_ns
-                left = self._left(began, patience)
-                if left is not None and wait > left:
-                    raise self._refusal(decision)
-                await runtime.sleep(wait)
-        finally:
-            self._lines.leave(ask.key, place)
-
-    async def _take_slot(
-        self, table: MemoryTable, spec: LeakyBucket, runtime: Runtime, ask: Ask, patience: int | None
-    ) -> Decision:
-        """A leaky bucket hands out the next slot at once; the caller waits for its time."""
-        if off.everything:
-            return self._free(ask)
-        limits = [self._left(clock.now_ns(), patience)]
-        limits.append(None if spec.max_wait is None else duration_ns(spec.max_wait, "max_wait"))
-        most = min((limit for limit in limits if limit is not None), default=None)
-        decision, wait, slot = table.queue_up(ask.key, next(iter(ask.costs.values())), most)
-        if not decision.allowed and not self.shadow:
-            raise self._refusal(decision)
-        try:
-            if wait and decision.allowed:
-                await runtime.sleep(wait)
-        except BaseException:
-            table.leave_slot(slot)
-            raise
-        return self._judged(decision)
-
-    @staticmethod
-    def _left(began: int, patience: int | None) -> int | None:
-        """How long the caller may still wait; None for ever."""
-        now, due = clock.now_ns(), CURRENT.get().deadline_ns
-        ends = [end for end in (due, None if patience is None else began + patience) if end is not None]
-        return min(ends) - now if ends else None
+        return (await wait_in_line(runtime, ask, patience, attempt, lines=self._lines, answers=self._answers))[0]
 
     # -- costs known afterwards ------------------------------------------------------------------------------------
 
@@ -249,13 +208,15 @@ class Limiter:
         lasts_ns = duration_ns(lasts, "reserve(lasts)", zero=False)
         if any(isinstance(spec, LeakyBucket) for spec in self.specs.values()):
             raise ConfigError(f"{self.name}: a LeakyBucket hands out slots, which cannot be held; use another limit")
-        costs = self._costs.of(cost)
+        ask = self._ask(key, cost)
 
         async def attempt(ask: Ask) -> tuple[Decision, Any]:
+            self._costs.of(ask.costs)
             return await self._table.hold(runtime, ask, lasts_ns)
 
-        decision, held = await self._in_line(runtime, Ask(key_of(key), costs), patience, attempt)
-        return Reservation(self._table, self._costs, decision, costs, held)
+        lines, answers = self._lines, self._answers
+        decision, held = await wait_in_line(runtime, ask, patience, attempt, lines=lines, answers=answers)
+        return Reservation(self._table, self._costs, decision, ask.costs, held, lambda: self._lines.wake(ask.key))
 
     # -- around functions and blocks ---------------------------------------------------------------------------------
 
@@ -302,9 +263,9 @@ class Limiter:
         """
         if self._memory is None or not decision.allowed:
             return
-        costs = self._costs.of(cost)
-        taken = {name: decision.parts.get(name, decision) for name in costs}
-        self._memory.give_back(key_of(key), costs, taken)
+        costs, subject = self._costs.of(cost, bounded=False), key_of(key)
+        self._memory.give_back(subject, costs, {name: decision.parts.get(name, decision) for name in costs})
+        self._lines.wake(subject)
 
     @staticmethod
     def unlimited(limiter: str, *, allowed: bool) -> Decision:
@@ -313,11 +274,16 @@ class Limiter:
 
     def reset(self, key: Key = "") -> None:
         """Forget what `key` has used; what it holds stays held."""
-        drive(self._table.reset(BLOCKING, key_of(key)))
+        drive(self._reset(BLOCKING, key))
 
     async def areset(self, key: Key = "") -> None:
         """As `reset`."""
-        await self._table.reset(_asyncio(), key_of(key))
+        await self._reset(_asyncio(), key)
+
+    async def _reset(self, runtime: Runtime, key: Key) -> None:
+        subject = key_of(key, shorten=self._memory is not None)
+        await self._table.reset(runtime, subject)
+        self._lines.wake(subject)
 
     def reconfigure(self, limits: LimitSpec | Mapping[str, LimitSpec]) -> None:
         """Take other numbers now: what is used stays used, as far as the new limit has room.
@@ -329,11 +295,14 @@ class Limiter:
         kinds = {name: type(machine) for name, machine in machines.items()}
         if kinds != {name: type(machine) for name, machine in self._limits.items()}:
             raise ConfigError(f"{self.name}: reconfigure() keeps names and kinds: expected {self.specs!r} otherwise")
-        self._table.reconfigure(machines)
+        changed = {name: machine for name, machine in machines.items() if specs[name] != self.specs[name]}
+        self._table.reconfigure(changed)
+        machines = {**self._limits, **changed}
         self.specs, self._limits = specs, machines
         self._costs = Costs(self.name, machines)
-        self._origin = Origin(self.name, *next(iter(machines.items())))
+        self._answers.origin = self._first()
         self._install()
+        self._lines.wake()
 
     def snapshot(self) -> dict[str, Any]:
         """The state as JSON-ready values."""
@@ -355,55 +324,10 @@ class Limiter:
     def _blocked(self, ask: Ask) -> Decision | None:
         """An answer that needs no look at the states: free when switched off, refused while others wait in line."""
         if off.everything:
-            return self._free(ask)
+            return self._answers.free(ask)
         if ask.key not in self._lines or not any(ask.costs.values()):
             return None
-        return told(self._origin, ask.costs.get(self._origin.name, 0), (0, 1_000_000, 0), allowed=False)
-
-    def _free(self, ask: Ask) -> Decision:
-        origin = self._origin
-        return told(origin, ask.costs.get(origin.name, 0), (origin.limit.capacity, 0, 0), allowed=True)
-
-    def _judged(self, decision: Decision) -> Decision:
-        """Count a refusal; in shadow it becomes an admission."""
-        if decision.allowed:
-            return decision
-        self._note(decision)
-        if not self.shadow:
-            return decision
-        numbers = (decision.remaining, 0, round(decision.reset_after * 1e9))
-        return told(decision.origin, decision.cost, numbers, allowed=True)
-
-    def _note(self, decision: Decision) -> None:
-        self.refused += 1
-        if events.sinks:
-            events.emit(
-                events.LimitReached(
-                    policy=self.name,
-                    layer=decision.name,
-                    cost=decision.cost,
-                    retry_after=decision.retry_after,
-                    shadow=self.shadow,
-                )
-            )
-
-    def _refusal(self, decision: Decision) -> RateLimited:
-        self._note(decision)
-        return decision.error()
-
-    def _too_many(self, ask: Ask) -> RateLimited:
-        self.refused += 1
-        detail = f"too many callers wait already ({len(self._lines)})"
-        return RateLimited(detail, policy=self.name, measured=len(self._lines), threshold=len(self._lines))
-
-    def _out_of_time(self, ask: Ask, patience: int | None, began: int) -> Exception:
-        self.refused += 1
-        due = CURRENT.get().deadline_ns
-        if due is not None and clock.now_ns() >= due:
-            detail = "the deadline of the caller passed in the line of the limiter"
-            return DeadlineExceeded(detail, policy=self.name, inherited=True)
-        waited = (clock.now_ns() - began) / 1e9
-        return RateLimited(f"no turn within {waited:.3g} s", policy=self.name, measured=waited, threshold=waited)
+        return self._answers.behind(ask)
 
 
 def _by_name(limiter: str, limits: LimitSpec | Mapping[str, LimitSpec]) -> dict[str, LimitSpec]:
@@ -411,7 +335,7 @@ def _by_name(limiter: str, limits: LimitSpec | Mapping[str, LimitSpec]) -> dict[
     for name, spec in named.items():
         if not isinstance(spec, LimitSpec):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
             raise ConfigError(f"{limiter}: {spec!r}: expected TokenBucket(...), SlidingWindow(...) or the like")
-        if not name:
+        if not name or not isinstance(name, str):
             raise ConfigError(f"{limiter}: {name!r}: expected a name for each limit")
     if not named:
         raise ConfigError(f"{limiter}: expected at least one limit")

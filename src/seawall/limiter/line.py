@@ -1,7 +1,7 @@
 """Who waits for a limiter: one line for each key, in which threads and tasks stand in the order in which they came.
 
 Only the head of a line asks; when it is served or gives up, the next becomes the head. So a big cost is not overtaken
-by small ones for ever.
+by small ones for ever. The head is also woken when something may have come free sooner than it was told.
 """
 
 from __future__ import annotations
@@ -18,17 +18,31 @@ __all__ = ["Lines", "Place"]
 class Place:
     """One caller's place."""
 
-    __slots__ = ("parker",)
+    __slots__ = ("_runtime", "parker", "woken")
 
     def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self.parker: Parker = runtime.parker()
+        self.woken = False
+        """A parker is woken once."""
+
+    def renew(self) -> None:
+        self.parker = self._runtime.parker()
+        self.woken = False
+
+    def wake(self) -> bool:
+        """False if he can never wake, because his loop is gone."""
+        if self.woken:
+            return True
+        self.woken = True
+        return self.parker.unpark()
 
 
 class Lines:
     """All lines of one limiter."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self.waiting: dict[str, deque[Place]] = {}
         """The lines that are not empty; always the same dictionary."""
         self._count = 0
@@ -48,11 +62,11 @@ class Lines:
 
     def join(self, key: str, runtime: Runtime) -> Place | None:
         """A place at the end of the line; None if too many wait."""
+        place = Place(runtime)
         with self._lock:
-            if self._count >= self._most:
+            if self._count >= self.most:
                 return None
             self._count += 1
-            place = Place(runtime)
             self.waiting.setdefault(key, deque()).append(place)
             return place
 
@@ -60,6 +74,12 @@ class Lines:
         """Whether it is this one's turn to ask."""
         line = self.waiting.get(key)
         return line is not None and len(line) > 0 and line[0] is place
+
+    async def wait(self, place: Place, timeout_ns: int | None) -> None:
+        """Until it is woken, or for so long."""
+        await place.parker.park(timeout_ns)
+        with self._lock:
+            place.renew()
 
     def leave(self, key: str, place: Place) -> None:
         """Served, or given up: the next may ask."""
@@ -70,8 +90,25 @@ class Lines:
             was_head = line[0] is place
             line.remove(place)
             self._count -= 1
-            if not line:
+            if was_head:
+                self._wake_head(key, line)
+            # A finalizer of a waiter may have left in between.
+            if not line and self.waiting.get(key) is line:
                 del self.waiting[key]
-            follower = line[0] if was_head and line else None
-        if follower is not None and not follower.parker.unpark():
-            self.leave(key, follower)  # its loop is gone
+
+    def wake(self, key: str | None = None) -> None:
+        """Let the head of a line ask again, or the heads of all."""
+        if not self.waiting:
+            return
+        with self._lock:
+            for each in [key] if key is not None else list(self.waiting):
+                line = self.waiting.get(each)
+                if line:
+                    self._wake_head(each, line)
+                    if not line and self.waiting.get(each) is line:
+                        del self.waiting[each]
+
+    def _wake_head(self, key: str, line: deque[Place]) -> None:
+        while line and not line[0].wake():
+            line.popleft()  # its loop is gone
+            self._count -= 1

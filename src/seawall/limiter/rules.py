@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from seawall.errors import ConfigError
+from seawall.errors import ConfigError, RateLimited
 from seawall.limiter.asking import Cost
 from seawall.limiter.limiter import Limiter
 from seawall.limiter.specs import LimitSpec
 from seawall.policies.functions import check_predicate
 from seawall.policies.spec import Spec
+from seawall.runtime import forks
 from seawall.stores.decision import Decision
 from seawall.stores.protocol import Store
 from seawall.units import Duration
@@ -125,6 +127,11 @@ class Rules:
         self._settings: dict[str, Any] = {"store": store, "shadow": shadow}
         self._limiters = {rule.name: self._limiter(rule, rule.limit) for rule in rules if not callable(rule.limit)}
         self._made: OrderedDict[tuple[str, str], Limiter] = OrderedDict()
+        self._lock = threading.RLock()
+        forks.renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def _limiter(self, rule: Rule, limit: Any) -> Limiter:
         return Limiter(limit, name=f"{self.name}/{rule.name}", **self._settings)
@@ -146,12 +153,16 @@ class Rules:
     def take(self, parts: Parts, cost: Cost | None = None, *, max_wait: Duration | None = None) -> Decision:
         """Take the cost of the rule, and wait for it, as `Limiter.take` does."""
         found = self._found(parts, cost)
-        return found if isinstance(found, Decision) else found[0].take(found[1], found[2], max_wait=max_wait)
+        if isinstance(found, Decision):
+            return self._admitted(found)
+        return found[0].take(found[1], found[2], max_wait=max_wait)
 
     async def atake(self, parts: Parts, cost: Cost | None = None, *, max_wait: Duration | None = None) -> Decision:
         """As `take`."""
         found = self._found(parts, cost)
-        return found if isinstance(found, Decision) else await found[0].atake(found[1], found[2], max_wait=max_wait)
+        if isinstance(found, Decision):
+            return self._admitted(found)
+        return await found[0].atake(found[1], found[2], max_wait=max_wait)
 
     def limiter_for(self, parts: Parts) -> tuple[Limiter, str, Cost] | None:
         """The limiter, the key and the cost for a request; None if no rule matches."""
@@ -167,22 +178,28 @@ class Rules:
             return Limiter.unlimited(self.name, allowed=self._otherwise == "admit")
         return found if cost is None else (found[0], found[1], cost)
 
+    def _admitted(self, decision: Decision) -> Decision:
+        if not decision.allowed:
+            raise RateLimited("no rule matches the request", policy=self.name)
+        return decision
+
     def _limiter_of(self, rule: Rule, parts: Parts) -> Limiter:
         if not callable(rule.limit):
             return self._limiters[rule.name]
         limit = rule.limit(parts)
         made = (rule.name, repr(limit))
-        limiter = self._made.get(made)
-        if limiter is None:
-            limiter = self._made[made] = self._limiter(rule, limit)
-            while len(self._made) > MOST_MADE:
-                self._made.popitem(last=False)
-        self._made.move_to_end(made)
-        return limiter
+        with self._lock:
+            limiter = self._made.get(made)
+            if limiter is None:
+                limiter = self._made[made] = self._limiter(rule, limit)
+                while len(self._made) > MOST_MADE:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(made)
+            return limiter
 
     def _key(self, rule: Rule, parts: Parts) -> str:
         per = self._per if rule.per is None else rule.per
-        missing = [part for part in per if part not in parts]
+        missing = [part for part in per if not isinstance(parts.get(part), str)]
         if missing:
             raise ConfigError(f"{self.name}: the request has no {', '.join(missing)}, by which {rule.name} counts")
         # Lengths keep parts apart whatever characters are in them.

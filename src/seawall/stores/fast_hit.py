@@ -23,11 +23,17 @@ if TYPE_CHECKING:
     from seawall.stores.drawer import Drawer
     from seawall.stores.memory import MemoryTable
 
-__all__ = ["fast_hit"]
+__all__ = ["fast_hit", "is_long"]
 
 Hit = Callable[..., Decision]
 LONGEST_KEY = 64
-"""Longer keys are kept as a keyed hash."""
+
+
+def is_long(key: str) -> bool:
+    """Whether a key is kept as a keyed hash: if it has more than 64 bytes."""
+    if len(key) <= LONGEST_KEY // 4:
+        return False
+    return len(key) > LONGEST_KEY or not (key.isascii() or len(key.encode("utf-8", "surrogatepass")) <= LONGEST_KEY)
 
 
 def fast_hit(
@@ -60,7 +66,7 @@ def _bucket_hit(
 
     def first(key: str, need: int, now: int) -> tuple[int | None, bool] | None:
         """The hit of a key that is not among the younger ones; None if it has to go the careful way."""
-        if len(key) > LONGEST_KEY:
+        if is_long(key):
             return None
         with table.changing:
             if table.holds.by_key or lines or drawer.origin is not origin:

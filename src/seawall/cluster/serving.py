@@ -81,7 +81,7 @@ class Serving:
         self.queued = False
         """Whether the work was stored for later."""
         self._made: list[Endpoint] = []
-        self._tried: dict[Member, Serving] = {}
+        self._tried: dict[Member, object] = {}
         self._refusing: dict[Member, None] = {}
         self._seats: list[Seat] = []
         """The seat that a fork was given when it was made, until its attempt begins."""
@@ -160,7 +160,8 @@ class Serving:
             return self.roster.pick_other((), self._refusing)
         seat = self._first() if not self._tried else self.roster.pick_other(self._tried)
         # On threads two branches may choose the same endpoint; one of them goes elsewhere.
-        while seat is not None and self._tried.setdefault(seat.member, self) is not self:
+        claim = object()
+        while seat is not None and self._tried.setdefault(seat.member, claim) is not claim:
             seat = self.roster.pick_other(self._tried)
         return seat
 
@@ -186,7 +187,7 @@ class Serving:
     async def at(self, seat: Seat) -> Ending:
         """One attempt at this seat."""
         self.endpoint = seat.endpoint
-        self._tried[seat.member] = self
+        self._tried[seat.member] = None
         number = len(self._made) + 1 if self._number is None else self._number
         self._made.append(seat.endpoint)
         context = CURRENT.get()
@@ -213,7 +214,7 @@ class Serving:
     def begin(self, seat: Seat, error: BaseException) -> None:
         """Take over from the healthy path, whose one attempt at `seat` has failed."""
         self.endpoint = seat.endpoint
-        self._tried[seat.member] = self
+        self._tried[seat.member] = None
         self._made.append(seat.endpoint)
         self.note(seat, error, 1)
 

@@ -88,6 +88,16 @@ def test_a_weight_beyond_the_exactness_of_floats_gets_its_share() -> None:
     assert [crowd.draw(rand) for rand in (0.0, 0.4999, 0.5001, NEARLY_ONE)] == [0, 0, 2, 2]
 
 
+def test_the_second_one_is_drawn_by_weight_as_well() -> None:
+    """Beside one of weight 1, one of weight 90 stands for comparison ten times as often as one of weight 9."""
+    random, seconds = Dice(5).random, Counter[int]()
+    for _ in range(10_000):
+        crowd = crowd_of([1, 9, 90])
+        PowerOfTwo().pick(crowd, itertools.chain([0.0], iter(random, None)).__next__)
+        seconds.update(set(crowd.members[0].asked) - {0})
+    assert seconds[1] + seconds[2] == 10_000 and abs(seconds[1] - 909) < 180
+
+
 @pytest.mark.parametrize("make", PICKERS)
 def test_the_only_one_is_picked_every_time(make: Callable[[], Picker]) -> None:
     assert set(picks(make(), crowd_of([7]), 20)) == {0}

@@ -65,7 +65,7 @@ class BesideItsModel(RuleBasedStateMachine):
         assert told.why
         if told.out_ns is not None:
             least, most = self.model.bounds(replica)
-            assert least - 1 <= told.out_ns <= most
+            assert least - 2 < told.out_ns <= most
             assert told.out_ns <= self.rules.cap_ns
             replica.stay.until_ns = self.now + told.out_ns
             assert health.until_ns == replica.stay.until_ns
@@ -166,6 +166,18 @@ class BesideItsModel(RuleBasedStateMachine):
             if stay is not None and wanted is not None:
                 self.running.append((health, stay, wanted))
                 assert health.lease_until_ns == replica.stay.until_ns
+
+    @precondition(lambda self: self.model.out())
+    @rule(which=WHICH, verdict=st.sampled_from([Verdict.OK, Verdict.OK, Verdict.FAIL, Verdict.IGNORE]), rand=RANDS)
+    def a_probe_is_made(self, which: int, verdict: Verdict, rand: float) -> None:
+        """From the moment when it is due to its end."""
+        out = self.model.out()
+        replica = out[which % len(out)]
+        health = next(health for health, other in self.pairs if other is replica)
+        self.now = replica.stay.until_ns
+        wanted, stay = self.model.take_probe(replica, self.now), self.machine.take_probe(health, self.now)
+        assert wanted is not None and stay is not None
+        self.ends(health, stay, wanted, verdict, rand)
 
     @precondition(lambda self: self.running)
     @rule(which=WHICH)

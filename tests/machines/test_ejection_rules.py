@@ -190,6 +190,15 @@ def test_health_makes_good_one_ejection_for_each_thirty_seconds() -> None:
     assert replicas.eject(0) == 30, "after a long time of health it begins anew"
 
 
+def test_time_out_of_the_traffic_is_no_health() -> None:
+    replicas = Replicas(2)
+    replicas.passes(replicas.eject(0))
+    replicas.probe(0, OK)
+    replicas.passes(replicas.eject(0) + 3_600)
+    change = replicas.probe(0, FAIL)
+    assert change is not None and change.out_ns == 90 * SECOND
+
+
 def test_a_clock_that_goes_back_makes_nothing_good() -> None:
     replicas = Replicas(2)
     replicas.passes(replicas.eject(0))
@@ -222,7 +231,7 @@ def test_a_replica_that_is_in_has_no_probe() -> None:
 
 def test_after_a_good_probe_it_begins_anew() -> None:
     """Neither the row nor the window remembers what was before."""
-    replicas = Replicas(2, Rules(consecutive=5, min_calls=5))
+    replicas = Replicas(2, Rules(consecutive=5, min_calls=5, window_ns=3_600 * SECOND))
     replicas.eject(0)
     replicas.passes(30)
     assert replicas.probe(0, OK) == Change(why="its probe succeeded", out_ns=None)
@@ -238,7 +247,28 @@ def test_a_probe_that_says_nothing_is_given_to_the_next() -> None:
     replicas.passes(30)
     assert replicas.probe(0, IGNORE) is None
     assert replicas.standings() == ["out", "in"]
-    assert replicas.probe(0, OK) is not None
+    stay = replicas.machine.take_probe(replicas.all[0], replicas.now)
+    replicas.passes(-5)
+    assert stay is not None
+    assert replicas.machine.settle(replicas.all[0], stay, IGNORE, replicas.now, MIDDLE) is None
+    assert replicas.probe(0, OK) is not None, "at once, though the clock has gone back"
+
+
+def test_each_change_of_standing_begins_a_new_stay() -> None:
+    replicas = Replicas(2)
+    health = replicas.all[0]
+    stays = [health.stay]
+    for verdict in (FAIL, IGNORE, OK):
+        if health.standing is Standing.IN:
+            replicas.eject(0)
+        stays.append(health.stay)
+        replicas.passes(3_600)
+        stay = replicas.machine.take_probe(health, replicas.now)
+        assert stay is not None
+        stays.append(stay)
+        replicas.machine.settle(health, stay, verdict, replicas.now, MIDDLE)
+    stays.append(health.stay)
+    assert stays == sorted(set(stays))
 
 
 def test_a_probe_that_is_silent_for_the_lease_is_given_to_the_next_and_comes_too_late_then() -> None:

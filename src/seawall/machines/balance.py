@@ -24,8 +24,6 @@ __all__ = ["Crowd", "Loaded", "Picker", "PowerOfTwo", "Random", "RoundRobin"]
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2**64 divided by the golden ratio."""
-EXACT = 1 << 53
-"""A float in [0, 1) times this is a whole number."""
 REDRAWS = 3
 
 
@@ -58,9 +56,7 @@ class Crowd(Generic[M]):
 
     def draw(self, rand: float) -> int:
         """The number of a member, drawn by weight."""
-        if self.even:
-            return int(rand * self.size)
-        return self.at(int(rand * EXACT) * self.total >> 53)  # in whole numbers: right for any weights
+        return int(rand * self.size) if self.even else self.at(int(rand * self.total))
 
 
 class Picker(Protocol):

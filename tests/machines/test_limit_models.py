@@ -182,7 +182,9 @@ def test_a_step_of_the_civil_clock_begins_at_most_one_window(
 
 @QUICK
 @given(st.integers(1, 20), st.sampled_from([7, 60_000_000_000, 86_400_000_000_000]), STARTS, TAKES)
-def test_a_fixed_window_is_the_calendars(amount: int, period: int, start: int, trace: list[tuple[str, Any, Any]]) -> None:
+def test_a_fixed_window_is_the_calendars(
+    amount: int, period: int, start: int, trace: list[tuple[str, Any, Any]]
+) -> None:
     """At most the amount from each full minute, hour or midnight to the next."""
     limit, now = FixedWindow(amount, period), start
     state: int | None = None

@@ -51,7 +51,7 @@ class WarmUp:
     def outside(self, then: int) -> int:
         """The first instant outside at which it is `then` inside."""
         target = then - self.began
-        if target >= self.ramp_ns - self._behind:
+        if target > self.ramp_ns - self._behind:
             return self.began + target + self._behind
         low, high = 0, self.ramp_ns
         while low < high:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from seawall.machines.ejection import Rules
 from seawall.policies.classify import Errors, matcher
 from seawall.policies.spec import Spec
 from seawall.policy import Policy
+from seawall.runtime import forks
 from seawall.runtime.thread_legs import Pool
 from seawall.units import count_of
 
@@ -26,6 +28,8 @@ __all__ = ["Core"]
 
 MOST_STRATEGIES = 64
 """How many strategies keep a live half; beyond that the one unused for longest starts anew."""
+MOST_RULES = 64
+"""How many different rules of ejection there may be: each has a record of the health of every endpoint."""
 
 
 class Core:
@@ -66,26 +70,34 @@ class Core:
         self.around = Policy(*self.around_specs, name=name) if self.around_specs else None
         self._rosters: dict[Rules | None, Roster] = {}
         self._calls: dict[Strategy[Any], Calls] = {}
+        self._lock = threading.RLock()
+        forks.renew_after_fork(self)
+
+    def renew_after_fork(self) -> None:
+        self._lock = threading.RLock()
 
     def _policy_of(self, endpoint: Endpoint) -> Policy:
         return Policy(*self.each, name=f"{self.name}[{endpoint.address}]")
 
     def calls_for(self, strategy: Strategy[Any]) -> Calls:
         """The calls under a strategy: the same for equal ones."""
-        calls = self._calls.pop(strategy, None)
-        if calls is None:
-            live = strategy.live(self.name)
-            roster = self._roster_for(live.ejection or self.ejection, strict=live.strict)
-            calls = Calls(self.directory, roster, live, self.pool, self.terms, self.around)
-        self._calls[strategy] = calls
-        while len(self._calls) > MOST_STRATEGIES:
-            self._calls.pop(next(iter(self._calls)), None)
-        return calls
+        with self._lock:
+            calls = self._calls.pop(strategy, None)
+            if calls is None:
+                live = strategy.live(self.name)
+                roster = self._roster_for(live.ejection or self.ejection, strict=live.strict)
+                calls = Calls(self.directory, roster, live, self.pool, self.terms, self.around)
+            self._calls[strategy] = calls
+            while len(self._calls) > MOST_STRATEGIES:
+                self._calls.pop(next(iter(self._calls)), None)
+            return calls
 
     def _roster_for(self, ejection: Ejection | None, *, strict: bool) -> Roster:
         rules = None if ejection is None else ejection.rules(strict=strict)
         roster = self._rosters.get(rules)
         if roster is None:
+            if len(self._rosters) == MOST_RULES:
+                raise ConfigError(f"{self.name}: more than {MOST_RULES} different rules of ejection")
             roster = self._rosters[rules] = Roster(self.directory, self.balancer, rules)
             self.directory.rosters.append(roster)
         return roster

@@ -18,7 +18,7 @@ __all__ = ["Member", "Seat"]
 class Member:
     """One endpoint with all that lives as long as it does."""
 
-    __slots__ = ("endpoint", "flying", "guards", "healths", "policy", "shunned", "since_ns")
+    __slots__ = ("endpoint", "flying", "guards", "healths", "policy", "shunned", "since_ns", "there")
 
     def __init__(self, endpoint: Endpoint, policy: Policy, since_ns: int | None) -> None:
         self.endpoint = endpoint
@@ -32,6 +32,8 @@ class Member:
         self.healths: tuple[tuple[Roster, Health], ...] = ()
         """What each roster that ejects knows of it."""
 
+        self.there = True
+        """Whether it is in the list of endpoints now."""
         self.shunned = False
         """Whether it refused when a roster looked at it last."""
 
@@ -56,11 +58,12 @@ class Member:
 
 
 class Seat:
-    """A member as a roster hands it out for one attempt; `stay` is the state of its health that the attempt is in."""
+    """A member as a roster hands it out for one attempt; `stay` is the state of its health that the attempt is in, None
+    if that is not known."""
 
     __slots__ = ("endpoint", "flying", "member", "policy", "roster", "stay")
 
-    def __init__(self, roster: Roster, member: Member, stay: int) -> None:
+    def __init__(self, roster: Roster, member: Member, stay: int | None) -> None:
         self.roster = roster
         self.member = member
         self.endpoint = member.endpoint

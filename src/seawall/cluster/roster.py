@@ -9,13 +9,13 @@ Panic: when fewer than half of the members are usable, health is ignored. Not so
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seawall import events
 from seawall.cluster.member import Member, Seat
 from seawall.errors import NoEndpoints
-from seawall.machines.balance import Crowd
+from seawall.machines.balance import Crowd, Random, RoundRobin
 from seawall.machines.ejection import Change, Ejector, Health, Rules, Standing
 from seawall.machines.slow_start import WHOLE, share
 from seawall.machines.verdict import Verdict
@@ -31,6 +31,11 @@ __all__ = ["Roster"]
 
 LOOK_AGAIN_NS = 100_000_000
 """How old a crowd may get while somebody in it is out, refuses or ramps up."""
+SECOND = 1_000_000_000
+NO_PROBE = -1
+"""No health is ever in this stay: an attempt made beside the probe decides nothing."""
+MANY, DRAWS = 16, 3
+"""From so many on, one that was not tried is found by drawing, as a rule, and not by looking at all."""
 
 
 class Roster:
@@ -39,6 +44,8 @@ class Roster:
     def __init__(self, directory: Directory, balancer: Balancer, rules: Rules | None) -> None:
         self._directory = directory
         self._picker = balancer.picker()
+        # In turn, those that follow a sick one would get all that fails there, and turns would fall in step with it.
+        self._elsewhere = Random() if isinstance(self._picker, RoundRobin) else self._picker
         self._ramp_ns = duration_ns(balancer.slow_start, "slow_start")
         self._ejector = None if rules is None else Ejector(rules)
         self.strict = rules is not None and rules.strict
@@ -47,6 +54,11 @@ class Roster:
         self._crowd: Crowd[Seat] = Crowd((), ())
         self._stale_ns: int | None = 0
         """When the crowd has to be looked at again; None while nothing can change by time alone."""
+        self._spoiled = False
+        """Whether something has changed since the latest look began."""
+        self._again_ns: int | None = None
+        """When one who is not in the crowd may be asked again, as far as that is known."""
+        self._silent = 0
         self.panic = False
         self.ejections = 0
         forks.renew_after_fork(self)
@@ -55,7 +67,8 @@ class Roster:
 
     def pick(self) -> Seat:
         """A seat for an attempt. Raises `NoEndpoints` if there is none."""
-        if self._stale_ns is not None and clock.now_ns() >= self._stale_ns:
+        stale = self._stale_ns
+        if stale is not None and clock.now_ns() >= stale:
             probe = self._look_again()
             if probe is not None:
                 return probe
@@ -66,72 +79,101 @@ class Roster:
 
     def pick_other(self, taken: Container[Member], avoided: Container[Member] = ()) -> Seat | None:
         """A seat at none of the `taken` or `avoided`; None if there is none left."""
-        if self._stale_ns is not None and clock.now_ns() >= self._stale_ns:
-            self._look_again(probe=False)
+        crowd = self._present()
+        for _ in range(DRAWS if crowd.size >= MANY else 0):
+            seat = self._elsewhere.pick(crowd, chance.random)
+            if seat.member not in taken and seat.member not in avoided:
+                return seat
         rest = [
             (seat, weight)
-            for seat, weight in zip(self._crowd.members, self._crowd.weights, strict=True)
+            for seat, weight in zip(crowd.members, crowd.weights, strict=True)
             if seat.member not in taken and seat.member not in avoided
         ]
         if not rest:
             return None
         smaller = Crowd([seat for seat, _ in rest], [weight for _, weight in rest])
-        return self._picker.pick(smaller, chance.random)
+        return self._elsewhere.pick(smaller, chance.random)
 
     def has_other(self, taken: Container[Member]) -> bool:
         """Whether one may be picked that is none of the `taken`."""
-        return any(seat.member not in taken for seat in self._crowd.members)
+        return any(seat.member not in taken for seat in self._present().members)
 
     def seats(self) -> Iterator[Seat]:
         """A seat at every member, whatever its health."""
+        self._present()  # a member that is new gets its health
         for member in self._directory.members:
-            health = self._healths.get(member)
-            yield Seat(self, member, -1 if health is None else health.stay)
+            yield Seat(self, member, self._stay_of(member))
 
     @property
     def size(self) -> int:
         """How many may be picked now."""
-        return self._crowd.size
+        return self._present().size
 
     def spoil(self) -> None:
         """Something has changed: look again before the next pick."""
+        self._spoiled = True  # first: a look that is under way may have missed it
         self._stale_ns = 0
 
     # -- the crowd -------------------------------------------------------------------------------------------------
 
+    def _present(self) -> Crowd[Seat]:
+        """The crowd as it is now."""
+        stale = self._stale_ns
+        if stale is not None and clock.now_ns() >= stale:
+            self._look_again(probe=False)
+        return self._crowd
+
     def _look_again(self, *, probe: bool = True) -> Seat | None:
         """Make the crowd anew; returns a seat if this attempt is to be a probe."""
-        taken: Seat | None = None
         with self._lock:
             now = clock.now_ns()
+            stale = self._stale_ns
+            if stale is None or now < stale:
+                return None  # another thread was quicker
+            self._spoiled = False  # whatever changes from here on is for the next look
             members = self._directory.members
             self._follow(members)
-            usable: list[Member] = []
-            unusual = False
-            for member in members:
-                health = self._healths.get(member)
-                if health is not None and health.standing is not Standing.IN:
-                    unusual = True
-                    if probe and taken is None:
-                        taken = self._probe(member, health, now)
-                elif member.look() is False:
-                    usable.append(member)
+            taken = self._take_probe(members, now) if probe else None
+            usable = self._usable(members, now)
             self.panic = not self.strict and 2 * len(usable) < len(members)
-            chosen = members if self.panic else usable
-            seats: list[Seat] = []
-            weights: list[int] = []
-            for member in chosen:
-                part = share(now, self._began(member), self._ramp_ns)
-                unusual = unusual or part < WHOLE
-                health = self._healths.get(member)
-                seats.append(Seat(self, member, -1 if health is None else health.stay))
-                weights.append(member.endpoint.weight * part)
-            unusual = unusual or len(usable) < len(members)
-            self._crowd = Crowd(seats, weights)
-            self._stale_ns = now + LOOK_AGAIN_NS if unusual else None
-            if taken is not None:
-                self._stale_ns = 0  # others may have a probe due as well
+            changes = self._fill(members if self.panic else usable, now) or len(usable) < len(members)
+            soon = now + LOOK_AGAIN_NS
+            self._stale_ns = None if not changes else soon if self._again_ns is None else min(soon, self._again_ns)
+            if self._spoiled:
+                self._stale_ns = 0
         return taken
+
+    def _usable(self, members: tuple[Member, ...], now: int) -> list[Member]:
+        """Those whose health allows an attempt; notes when the first of the others will be due for one."""
+        usable: list[Member] = []
+        whens: list[int] = []
+        self._silent = 0
+        for member in members:
+            health = self._healths.get(member)
+            well = health is None or health.standing is Standing.IN
+            if not member.look() and well:
+                usable.append(member)
+                continue
+            self._silent += not well
+            when = _due(member, health, now)
+            if when is not None:
+                whens.append(when)
+        self._again_ns = min(whens, default=None)
+        return usable
+
+    def _fill(self, members: Sequence[Member], now: int) -> bool:
+        """Put them into the crowd; tells whether the weight of one will change by time alone."""
+        parts = [share(now, self._began(member), self._ramp_ns) for member in members]
+        seats = [Seat(self, member, self._stay_of(member)) for member in members]
+        self._crowd = Crowd(seats, [member.endpoint.weight * part for member, part in zip(members, parts, strict=True)])
+        return any(part < WHOLE for part in parts)
+
+    def _stay_of(self, member: Member) -> int | None:
+        """The stay that an attempt begins in which is not its probe."""
+        health = self._healths.get(member)
+        if health is None:
+            return None
+        return NO_PROBE if health.standing is Standing.PROBING else health.stay
 
     def _follow(self, members: tuple[Member, ...]) -> None:
         """Keep the healths in step with the members."""
@@ -147,13 +189,20 @@ class Roster:
                 known = [health for roster, health in member.healths if roster is self]
                 health = known[0] if known else Health(ejector.rules)
                 if not known:
-                    member.healths = (*member.healths, (self, health))
+                    self._directory.introduce(self, member, health)
                 self._healths[member] = health
                 ejector.remember(health)
 
-    def _probe(self, member: Member, health: Health, now: int) -> Seat | None:
-        stay = None if self._ejector is None else self._ejector.take_probe(health, now)
-        return None if stay is None else Seat(self, member, stay)
+    def _take_probe(self, members: tuple[Member, ...], now: int) -> Seat | None:
+        """A probe that is due, where no breaker would refuse it."""
+        ejector = self._ejector
+        if ejector is None or not ejector.out:
+            return None
+        for member in members:
+            health = self._healths[member]
+            if ejector.probe_due(health, now) and not member.refuses:
+                return Seat(self, member, ejector.take_probe(health, now))
+        return None
 
     def _began(self, member: Member) -> int | None:
         health = self._healths.get(member)
@@ -164,31 +213,24 @@ class Roster:
 
     def _nobody(self) -> NoEndpoints:
         """Why there is nobody to ask, and how long that will last."""
-        members, now = self._directory.members, clock.now_ns()
-        silent = 0
-        waits: list[float | None] = []
-        for member in members:
-            health = self._healths.get(member)
-            if health is None or health.standing is Standing.IN:
-                waits.append(member.retry_after)
-                continue
-            silent += 1
-            if health.standing is Standing.OUT:
-                waits.append(max(0, health.until_ns - now) / 1e9)
-        why = f"all {len(members)} endpoints are silent" if silent == len(members) else "no endpoint may be tried now"
-        known = [wait for wait in waits if wait is not None]
-        return NoEndpoints(
-            why, policy=self._directory.name, measured=0, threshold=1, retry_after=min(known) if known else 1.0
-        )
+        count, again = len(self._directory.members), self._again_ns
+        why = f"all {count} endpoints are silent" if 0 < count == self._silent else "no endpoint may be tried now"
+        wait = 1.0 if again is None else max(0, again - clock.now_ns()) / 1e9
+        return NoEndpoints(why, policy=self._directory.name, measured=0, threshold=1, retry_after=wait)
 
     # -- how attempts ended ------------------------------------------------------------------------------------------
 
     def ended(self, seat: Seat, health: Health, verdict: Verdict, now_ns: int) -> None:
         """Note how an attempt ended: a success without a lock where it changes nothing but a count.
 
-        A seat that another roster gave out does not know this one's stay, and counts for the present one.
+        A seat that another roster gave out does not know this one's stay. It counts for the present one, but it is
+        nobody's probe.
         """
-        stay = health.stay if seat.stay < 0 or seat.roster is not self else seat.stay
+        stay = seat.stay if seat.roster is self else None
+        if stay is None:
+            stay = health.stay  # before its standing: a change in between is a new stay
+            if health.standing is not Standing.IN:
+                return
         if verdict is Verdict.OK and now_ns < health.edge_ns and stay == health.stay:
             next(health.ticks)
         else:
@@ -199,11 +241,15 @@ class Roster:
             return
         change = None
         with self._lock:
-            # A member that has left meanwhile must not be counted among those who are out.
-            if self._ejector is not None and self._healths.get(member) is health:
-                change = self._ejector.settle(health, stay, verdict, now_ns, chance.random())
+            stayed = health.stay
+            if self._ejector is not None:
+                # That of a member that has left says nothing, but a probe has ended.
+                known = member.there and self._healths.get(member) is health
+                counts = verdict if known else Verdict.IGNORE
+                change = self._ejector.settle(health, stay, counts, now_ns, chance.random())
             if change is not None:
                 self.ejections += change.out_ns is not None
+            if health.stay != stayed:  # ejected, back, or a probe that said nothing
                 self.spoil()
         if change is not None and events.sinks:
             self._announce(str(member.endpoint), change)
@@ -238,3 +284,16 @@ class Roster:
                 member.healths = tuple(entry for entry in member.healths if entry[0] is not self)
         self._lock = Section()
         self.spoil()
+
+
+def _due(member: Member, health: Health | None, now: int) -> int | None:
+    """When a member that is not usable may be asked again; None if that cannot be known."""
+    when = now
+    if health is not None and health.standing is Standing.OUT:
+        when = health.until_ns
+    elif health is not None and health.standing is Standing.PROBING:
+        when = min(health.lease_until_ns, now + SECOND)  # the probe may end at any time
+    if not member.shunned:
+        return when
+    wait = member.retry_after
+    return None if wait is None else max(when, now + round(wait * 1e9))

@@ -14,7 +14,12 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SOURCE / "seawall"
 IMPURE = {"asyncio", "os", "random", "socket", "threading", "time"}
 OWN_TIME = {"cli", "demo", "runtime", "testing"}
-THIRD_PARTY = {"demo": {"aiohttp"}, "cli": {"aiohttp"}, "testing": {"pytest"}}
+THIRD_PARTY = {
+    "demo": {"aiohttp"},
+    "cli": {"aiohttp"},
+    "integrations": {"aiohttp", "httpx", "httpx2", "multidict", "yarl"},
+    "testing": {"pytest"},
+}
 """Where other people's packages may be imported, and which; each is an extra, or there whenever the module is used."""
 
 

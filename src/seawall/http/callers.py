@@ -1,102 +1,54 @@
 """Who is calling: the keys by which limits at an entrance tell callers apart.
 
-A key function takes a `Request` and gives a text, or None if it cannot tell. Each begins with a word of its own, so
-that nobody can take another's place by a cleverly chosen name.
+A key function takes a `Request` and gives a text, or None if it cannot tell. Each of those here begins its keys with a
+word of its own, so that nobody can take another's place by a cleverly chosen name. Where the framework awaits, a key
+function may be async; one that can do both has an `acall` beside its call, and says `awaits = True`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
 
 from seawall.errors import ConfigError
-from seawall.http.peers import Peers, Trusted
 from seawall.http.request import Request
-from seawall.units import count_of
+from seawall.policies.functions import check_predicate, is_coroutine_function
 
-__all__ = ["ClientAddress", "KeyOf", "api_key", "first_of"]
+__all__ = ["Caller", "KeyOf", "api_key", "awaits", "first_of", "found_by", "text_of", "user_key"]
 
-KeyOf = Callable[[Request], str | None]
-MOST_HOPS = 32
-LONGEST_HEADER = 4_096
-
-
-class ClientAddress:
-    """The address of the client, behind proxies that you trust.
-
-    X-Forwarded-For is read from the right: each trusted proxy vouches for the address before its own, and the first
-    that is not trusted is the client. So what a client writes into the header himself is never reached. Without trusted
-    proxies it is the address at the other end of the connection. IPv6 clients are counted by their network, since each
-    has 2**64 addresses.
-
-    Args:
-        trusted: the proxies, as for `SeawallMiddleware`. Default: none.
-        ipv6_prefix: 1 to 128. Default 64.
-
-    Raises:
-        ConfigError: a setting is wrong.
-
-    Example:
-        >>> from seawall.http import ClientAddress, Request
-        >>> client = ClientAddress(trusted=["10.0.0.0/8"])
-        >>> sent = {"x-forwarded-for": ["1.1.1.1, 203.0.113.7, 10.0.0.2"]}
-        >>> client(Request("GET", "/", "10.0.0.1", lambda name: sent.get(name, []), None))
-        'address:203.0.113.7'
-    """
-
-    def __init__(self, *, trusted: Trusted = (), ipv6_prefix: int = 64) -> None:
-        self._peers = Peers(trusted, "ClientAddress(trusted)")
-        self._prefix = count_of(ipv6_prefix, "ClientAddress(ipv6_prefix)", most=128)
-
-    def __call__(self, request: Request) -> str:
-        peer = request.peer
-        if self._peers.trusts(peer):
-            peer = self._behind(request, peer)
-        return f"address:{self._shown(peer)}"
-
-    def _behind(self, request: Request, peer: str | None) -> str | None:
-        text = ",".join(request.headers("x-forwarded-for"))[-LONGEST_HEADER:]
-        for entry in list(reversed(text.split(",")))[:MOST_HOPS]:
-            address = _address(entry.strip())
-            if address is None:
-                return peer  # what a trusted proxy did not write as an address says nothing
-            peer = str(address)
-            if not self._peers.trusts(peer):
-                return peer
-        return peer
-
-    def _shown(self, peer: str | None) -> str:
-        if peer is None:
-            return "unix"
-        address = _address(peer)
-        if address is None:
-            return "unknown"
-        if isinstance(address, IPv6Address) and self._prefix < 128:
-            return str(IPv6Network((int(address), self._prefix), strict=False))
-        return str(address)
+Caller = str | bytes | int | UUID | None
+"""What tells a caller apart: a text, or a number or UUID that is taken as one; None if that is not known."""
+KeyOf = Callable[[Request], Caller | Awaitable[Caller]]
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address as proxies write it: bare, with a port, or in brackets."""
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+def text_of(caller: object) -> object:
+    """A whole number or a UUID as text; anything else as it is, for the limiter to judge."""
+    return str(caller) if (isinstance(caller, int) and not isinstance(caller, bool)) or isinstance(caller, UUID) else caller
 
 
-def api_key(header: str = "X-API-Key") -> KeyOf:
+def awaits(key: object) -> bool:
+    """Whether a key function has, or is, a form that must be awaited."""
+    return bool(getattr(key, "awaits", False)) or (callable(key) and is_coroutine_function(key))
+
+
+async def found_by(key: Callable[[Request], Any], request: Request) -> Any:
+    """What a key function finds, awaited if it must be."""
+    if not awaits(key):
+        return key(request)
+    return await getattr(key, "acall", key)(request)
+
+
+def api_key(header: str = "X-API-Key") -> Callable[[Request], str | None]:
     """The key that a caller sends in a header. Check elsewhere that it is a valid one: a limit only counts by it.
 
+    A header that was sent twice is nobody's. Long keys are kept as a hash.
+
     >>> from seawall.http import Request, api_key
-    >>> api_key()(Request("GET", "/", None, lambda name: ["k-17"] if name == "x-api-key" else [], None))
+    >>> api_key()(Request("GET", "/", None, lambda name: ["k-17"] if name == "x-api-key" else []))
     'key:k-17'
     """
-    if not header or not header.isascii():
+    if not isinstance(header, str) or not header or not header.isascii():  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
         raise ConfigError(f"api_key(header={header!r}): expected the name of a header")
 
     def key(request: Request) -> str | None:
@@ -106,12 +58,47 @@ def api_key(header: str = "X-API-Key") -> KeyOf:
     return key
 
 
-def first_of(*keys: KeyOf) -> KeyOf:
-    """The first key function that can tell who calls: `first_of(user, ClientAddress())`."""
-    if not keys:
-        raise ConfigError("first_of(): expected at least one key function")
+def user_key(of: Callable[[Request], str | int | UUID | None]) -> Callable[[Request], str | None]:
+    """The user whose name or number a function finds; it stands inside whatever authenticates.
+
+    >>> from seawall.http import Request, user_key
+    >>> user = user_key(lambda request: request.native["session"].get("user"))
+    >>> user(Request("GET", "/", None, lambda name: [], {"session": {"user": 42}}))
+    'user:42'
+    """
+    check_predicate(of, "user_key(of)", "a function of the request")
+    if not callable(of):
+        raise ConfigError(f"user_key(of={of!r}): expected a function of the request")
 
     def key(request: Request) -> str | None:
-        return next((found for each in keys if (found := each(request)) is not None), None)
+        user = of(request)
+        return None if user is None or user == "" else f"user:{text_of(user)}"
 
     return key
+
+
+class first_of:  # noqa: N801  # a function to its user, like its neighbours
+    """The first key function that can tell who calls: `first_of(api_key(), ClientAddress())`."""
+
+    __slots__ = ("_keys", "awaits")
+
+    def __init__(self, *keys: KeyOf) -> None:
+        if not keys or not all(callable(key) for key in keys):
+            raise ConfigError(f"first_of{keys!r}: expected key functions, at least one")
+        self._keys = keys
+        self.awaits = any(map(awaits, keys))
+
+    def __call__(self, request: Request) -> Caller:
+        for key in self._keys:
+            found: Any = key(request)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
+        return None
+
+    async def acall(self, request: Request) -> Caller:
+        """As a call, where a key function has to be awaited."""
+        for key in self._keys:
+            found = await found_by(key, request)
+            if found is not None:
+                return found  # type: ignore[no-any-return]
+        return None

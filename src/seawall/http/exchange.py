@@ -1,0 +1,175 @@
+"""One request through a cluster: what its errors mean, whether it may be sent again, and what its sender gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from seawall.cluster import Cluster, Failover
+from seawall.cluster.calls import Calls
+from seawall.cluster.reading import AT_ONCE, ELSEWHERE, FAILED, FINAL, NOTHING, Reading, is_final
+from seawall.cluster.serving import Serving
+from seawall.context import CURRENT
+from seawall.errors import DeadlineExceeded, Rejected, SeawallError
+from seawall.http.answers import BadAnswer, Served
+from seawall.http.disguise import Blameless, disguised
+from seawall.http.repeatable import may_be_sent_twice
+from seawall.http.sending import SENDING
+from seawall.machines.verdict import Verdict
+from seawall.policies.classify import add_note
+from seawall.record import Record
+
+__all__ = ["Client", "Exchange"]
+
+ONCE = Failover()
+"""What takes the place of a strategy that forks, for a request that may be sent only once: with the terms of such a
+request it goes elsewhere only where nothing was sent."""
+
+
+class Client(Record):
+    """What an exchange has to know of an HTTP client: its errors, and what it calls a response."""
+
+    never_left: tuple[type[Exception], ...]
+    """Raised before anything of the request was sent."""
+    blameless: tuple[type[Exception], ...]
+    """Errors of this side."""
+    late: type[Exception]
+    """What it calls a timeout."""
+    refused: type[Exception]
+    """What it calls a request that could not be sent; the base of such errors."""
+    response: type[Any]
+
+
+class OnItsWay(Blameless):
+    """A layer wanted to send a request twice that may be sent only once, and the first is still on its way."""
+
+    def __init__(self) -> None:
+        super().__init__("this request may be sent only once, and is on its way already")
+
+
+class Exchange:
+    """One request. It is the `Terms` of its call.
+
+    `replayable()` tells whether the body can be sent (again) now; `forkable`, whether it can be sent twice at the
+    same time. `idempotent` is what the sender says, if he says anything.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster[Any],
+        client: Client,
+        method: str,
+        keys: Sequence[str],
+        *,
+        replayable: Callable[[], bool],
+        forkable: bool,
+        idempotent: bool | None = None,
+    ) -> None:
+        wish = SENDING.get()
+        said = wish.idempotent if idempotent is None else idempotent
+        self._client = client
+        self._may = may_be_sent_twice(method, keys, idempotent=said)
+        self._replayable = replayable
+        self._cluster = cluster.name
+        forks = cluster.calls.strategy.forks
+        careful = forks and not (self._may and forkable)
+        self.calls: Calls = cluster.using(ONCE).calls if careful else cluster.calls
+        self.forks = forks and not careful
+        self.streams = wish.stream
+        """Whether only the caller's own deadline holds while the response is read, and no limit of its size."""
+        self.caller_due_ns = CURRENT.get().deadline_ns
+        self.bad: list[BadAnswer] = []
+        """Responses that were failures, to be closed unless the sender gets them."""
+        self._out = False
+        self._last: BaseException | None = None
+
+    # -- attempts --------------------------------------------------------------------------------------------------
+
+    def admit(self) -> None:
+        """Called before each sending. Raises for a second one of a request that may be sent only once.
+
+        The strategy knows by `read`; this is for layers of the user, such as a `Retry` or `Hedge` around the attempt.
+        """
+        if self._out and not (self._may and self._replayable()):
+            raise self._last or OnItsWay()
+        self._out = True
+
+    def failed(self, error: BaseException) -> BaseException | None:
+        """Called when sending has failed; returns the error to raise in its place, if there is one."""
+        if isinstance(error, self._client.never_left) and self._replayable():
+            self._out = False
+            return None
+        if isinstance(error, self._client.blameless):
+            self._last = disguised(error, Blameless, type(error))
+            return self._last
+        self._last = error
+        return None
+
+    def refuse(self, answer: BadAnswer) -> BadAnswer:
+        """Note a response that is a failure; returns the error to raise."""
+        self._last = answer
+        self.bad.append(answer)
+        return answer
+
+    @property
+    def body_due_ns(self) -> int | None:
+        """Until when the response of the attempt that runs now may be read."""
+        return self.caller_due_ns if self.streams else CURRENT.get().deadline_ns
+
+    # -- terms -----------------------------------------------------------------------------------------------------
+
+    def read(self, error: BaseException) -> Reading:
+        """What an error means to the call."""
+        if isinstance(error, BadAnswer):
+            again = self._may and self._replayable() and not error.final
+            if error.verdict is Verdict.FAIL:
+                return FAILED if again else FINAL
+            return ELSEWHERE if again else NOTHING
+        if is_final(error) or isinstance(error, (Rejected, Blameless)):
+            return NOTHING
+        if isinstance(error, self._client.never_left):
+            return AT_ONCE if self._replayable() else FINAL
+        return FAILED if self._may and self._replayable() else FINAL
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def response(self, serving: Serving, value: Any, error: BaseException | None) -> tuple[Any, Served]:
+        """The response that the sender gets, and how it was served; or the error he gets is raised."""
+        try:
+            if error is not None:
+                error = self._told(error)
+                if not isinstance(error, BadAnswer):
+                    raise error
+                value = error.take()
+            elif not isinstance(value, self._client.response):
+                wanted = self._client.response.__name__
+                raise TypeError(f"{self._cluster}: the fallback gave {value!r}; a request needs a {wanted}")
+            return value, Served(self._cluster, serving.endpoint, serving.attempts, serving.degraded)
+        finally:
+            del error  # it knows this frame
+
+    def forget(self) -> list[BadAnswer]:
+        """The call is over: no error is kept, for errors know the frames that know this. Returns the responses to
+        close."""
+        bad, self.bad, self._last = self.bad, [], None
+        return bad
+
+    def _told(self, error: BaseException) -> BaseException:
+        """The error in a form that code written for the client knows: one error, of a kind of its own."""
+        if isinstance(error, BaseExceptionGroup):
+            group = cast("BaseExceptionGroup[BaseException]", error)
+            error = _foremost(group.exceptions)
+            add_note(error, f"seawall: {group.message}: ", "; ".join(map(repr, group.exceptions)))
+        if isinstance(error, SeawallError) and isinstance(error, (DeadlineExceeded, Rejected)):
+            foreign = self._client.late if isinstance(error, DeadlineExceeded) else self._client.refused
+            return error if isinstance(error, foreign) else disguised(error, type(error), foreign, _request=None)
+        return error
+
+
+def _foremost(errors: Sequence[BaseException]) -> BaseException:
+    """Of the errors of all forks the first response, else the first that is no refusal, else the first."""
+    for kind in (BadAnswer, Exception):
+        for error in errors:
+            if isinstance(error, kind) and not isinstance(error, Rejected):
+                return error
+    return errors[0]

@@ -1,0 +1,285 @@
+"""`AsyncTransport`: for `httpx.AsyncClient` and `httpx2.AsyncClient`, on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from seawall.context import CURRENT
+from seawall.http.answers import BadAnswer
+from seawall.http.names import Clusters
+from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
+from seawall.integrations.httpx import _requests as requests
+from seawall.integrations.httpx._calm import calm, reading_little
+from seawall.integrations.httpx._inner import Settings
+from seawall.integrations.httpx._kit import Kit, kit_of
+from seawall.machines.verdict import Verdict
+from seawall.runtime import clock
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+    import httpx2
+
+    from seawall.cluster import Cluster
+    from seawall.cluster.endpoint import Endpoint
+
+    class Base(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride]  # what either client accepts
+        """Nothing at run time: neither package is imported for it."""
+else:
+    Base = object
+
+__all__ = ["AsyncTransport"]
+
+
+class AsyncTransport(Base):
+    """Send requests for a cluster's name through the cluster, and all others as they are.
+
+    The same as `Transport`, for asynchronous clients on asyncio: see there. `inner` defaults to the client's own
+    `AsyncHTTPTransport()`; whatever it is, a call and the reading of its response end with the deadline.
+
+    Example:
+        >>> import httpx
+        >>> from seawall import Cluster, Forking
+        >>> prices = Cluster("prices", ["http://10.0.0.1:80", "http://10.0.0.2:80"], strategy=Forking(2))
+        >>> async def replicas(request):  # in place of the network
+        ...     return httpx.Response(503 if request.url.host == "10.0.0.1" else 200)
+        >>> transport = AsyncTransport(prices, inner=httpx.MockTransport(replicas))
+        >>> async with httpx.AsyncClient(transport=transport) as client:
+        ...     response = await client.get("http://prices/A-7")
+        >>> response.status_code, str(response.extensions["seawall"].endpoint)
+        (200, 'http://10.0.0.2:80')
+    """
+
+    def __init__(
+        self, clusters: Clusters | None = None, *, inner: Any = None, max_body: int | None = requests.MOST_BODY
+    ) -> None:
+        method = "handle_async_request"
+        self._settings = Settings("AsyncTransport", clusters, inner, max_body, method=method, make=_made)
+        if inner is not None:
+            calm(inner)
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request; called by the client."""
+        kit, cluster = kit_of(request), self._settings.cluster_of(request)
+        inner = self._settings.inner(kit)
+        if cluster is None:
+            return await inner.handle_async_request(request)
+        return await _Call(kit, inner.handle_async_request, self._settings.most, cluster, request).run()
+
+    async def aclose(self) -> None:
+        for inner in [*self._settings.made, *filter(None, [self._settings.given])]:
+            await inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        if self._settings.given is not None:
+            await self._settings.given.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        for inner in self._settings.made:
+            await inner.aclose()
+        if self._settings.given is not None:
+            await self._settings.given.__aexit__(kind, error, trace)
+
+
+def _made(kit: Kit) -> Any:
+    inner = kit.AsyncHTTPTransport()
+    calm(inner)
+    return inner
+
+
+class _Call:
+    """One request on its way through a cluster."""
+
+    def __init__(
+        self, kit: Kit, send: Callable[[Any], Awaitable[Any]], most: int | None, cluster: Cluster[Any], request: Any
+    ) -> None:
+        self._kit = kit
+        self._send = send
+        self._request = request
+        self._tracked, self._bounded = _streams(kit)
+        self._body = requests.Body(kit, request.stream, self._tracked)
+        self._exchange = requests.exchange_for(kit, cluster, request, self._body)
+        self._most = None if self._exchange.streams else most
+
+    async def run(self) -> Any:
+        """The response; raises what the sender is to see."""
+        exchange = self._exchange
+        serving = exchange.calls.begin(self._attempt, (), {}, is_async=True, terms=exchange)
+        try:
+            value, error = await exchange.calls.serve(serving)
+            try:
+                response, served = exchange.response(serving, value, error)
+            finally:
+                del error  # it knows this frame
+        finally:
+            await self._close(exchange.forget())
+        response.extensions["seawall"] = served
+        return response
+
+    @staticmethod
+    async def _close(answers: list[BadAnswer]) -> None:
+        for bad in answers:
+            await cast("_Bad", bad).aclose()
+
+    async def _attempt(self, endpoint: Endpoint) -> Any:
+        """Send the request to one endpoint."""
+        exchange = self._exchange
+        if not exchange.forks:
+            await self._close(exchange.bad)
+        exchange.admit()
+        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream)
+        try:
+            with reading_little():
+                response = await self._send(request)
+        except Exception as error:
+            other = exchange.failed(error)
+            if other is None:
+                raise
+            try:
+                raise other from error.__cause__
+            finally:
+                del other  # it knows this frame
+        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most)
+        requests.rewritten(response, self._request, target)
+        verdict = verdict_of_status(response.status_code)
+        if verdict is Verdict.OK:
+            return response
+        raise exchange.refuse(await self._bad(response, verdict, endpoint))
+
+    async def _bad(self, response: Any, verdict: Verdict, endpoint: Endpoint) -> BadAnswer:
+        spent = False
+        if may_be_quota(response.status_code, response.headers.get("content-type")) and requests.is_small(response):
+            data = await self._kept(response, CURRENT.get().deadline_ns)
+            spent = data is not None and is_quota_exceeded(data, response.headers.get("content-encoding"))
+        return _Bad(
+            response.status_code,
+            response,
+            verdict=verdict,
+            endpoint=endpoint,
+            retry_after=requests.wish_of(response),
+            final=spent,
+            keep=self._keep,
+        )
+
+    async def _keep(self, response: Any) -> None:
+        """Read the rest of a response that may still be wanted, if it is short and here; else let it go."""
+        if response.stream.in_memory:
+            return
+        if requests.is_small(response):
+            await self._kept(response, clock.now_ns() + requests.DRAIN_NS)
+        else:
+            await response.stream.aclose()
+            requests.small_body(self._kit, response, None)
+
+    async def _kept(self, response: Any, due_ns: int | None) -> bytes | None:
+        """Read a short body into memory; None if it cannot be had by `due_ns`, or is not so short after all."""
+        stream = response.stream
+        data: bytes | None = await stream.read(due_ns)
+        if not stream.in_memory:
+            requests.small_body(self._kit, response, data)
+            response.stream = self._bounded(response.stream, stream.due_ns, self._most)
+        return data
+
+
+class _Bad(BadAnswer):
+    """A response that is a failure, whose connection goes back when it is passed over."""
+
+    def __init__(self, status: int, response: Any, *, keep: Callable[[Any], Awaitable[None]], **facts: Any) -> None:
+        super().__init__(status, response, **facts)
+        self._keep = keep
+
+    async def aclose(self) -> None:
+        """Nobody is going to read it, or at least not soon."""
+        if not self.settled:
+            self.settled = True
+            await self._keep(self.response)
+
+
+@cache
+def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
+    """The two streams of a package: a body of a request that notes when it is begun; a body of a response within
+    bounds."""
+
+    class Tracked(kit.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, stream: Any, body: requests.Body) -> None:
+            self._stream = stream
+            self._body = body
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            self._body.begun = True
+            async for chunk in self._stream:
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    class Bounded(kit.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, stream: Any, due_ns: int | None, most: int | None) -> None:
+            self._stream = stream
+            self.due_ns = due_ns
+            self._most = most
+            self.in_memory = isinstance(stream, kit.ByteStream)
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            chunks, size = aiter(self._stream), 0
+            try:
+                while (chunk := await self._next(chunks)) is not None:
+                    size += len(chunk)
+                    if self._most is not None and size > self._most:
+                        await self.aclose()
+                        raise kit.RemoteProtocolError(f"the response is larger than max_body={self._most}")
+                    yield chunk
+            finally:
+                if isinstance(chunks, AsyncGenerator):
+                    await chunks.aclose()
+
+        async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+            due = self.due_ns
+            if due is None:
+                return await anext(chunks, None)
+            left = due - clock.now_ns()
+            if left > 0:
+                scope = asyncio.timeout(left / 1e9)
+                try:
+                    async with scope:
+                        return await anext(chunks, None)
+                except TimeoutError:
+                    if not scope.expired():
+                        raise
+            await self.aclose()
+            raise requests.late(kit, "the deadline passed while the response was being read")
+
+        async def read(self, due_ns: int | None) -> bytes | None:
+            """All of it, if that is not much and comes by `due_ns`; None otherwise. Closes it in any case."""
+            own = self.due_ns
+            if due_ns is not None:
+                self.due_ns = due_ns if own is None else min(own, due_ns)
+            parts: list[bytes] = []
+            size = 0
+            try:
+                async for chunk in self:
+                    parts.append(chunk)
+                    size += len(chunk)
+                    if size > MOST_PROBLEM_BYTES:
+                        return None
+            except Exception:  # noqa: BLE001  # it was worth a try
+                return None
+            finally:
+                self.due_ns = own
+                await self.aclose()
+            return b"".join(parts)
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    return Tracked, Bounded

@@ -1,0 +1,134 @@
+"""One request of a client, made anew for each endpoint it is sent to; and what is read from its responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from seawall.cluster import Cluster
+from seawall.errors import DeadlineExceeded
+from seawall.http.disguise import disguised
+from seawall.http.exchange import Exchange
+from seawall.http.propagation import HEADERS, outward_headers
+from seawall.http.retry_after import retry_after
+from seawall.http.target import Target, target_of
+from seawall.http.verdicts import MOST_PROBLEM_BYTES
+
+if TYPE_CHECKING:
+    from seawall.cluster.endpoint import Endpoint
+    from seawall.integrations.httpx._kit import Kit
+
+__all__ = ["MOST_BODY", "Body", "exchange_for", "is_small", "late", "outgoing", "rewritten", "small_body", "wish_of"]
+
+MOST_BODY = 64 * 1024 * 1024
+"""Bytes of a response, unless the user says otherwise."""
+DRAIN_NS = 50_000_000
+"""How long the rest of a response is read that is passed over, so that its connection can be used again."""
+OWN_HEADERS = frozenset(name.lower().encode() for name in HEADERS)
+WEBSOCKET = {"http": "ws", "https": "wss"}
+
+
+class Body:
+    """The body of a request, and whether it can be sent (again): bytes can, an iterator only until it is begun."""
+
+    def __init__(self, kit: Kit, stream: Any, wrapper: Callable[[Any, Body], Any]) -> None:
+        self.begun = False
+        self._in_memory = isinstance(stream, kit.ByteStream)
+        self.stream = stream if self._in_memory else wrapper(stream, self)
+        self._rewinds = _rewinds(stream)
+
+    def replayable(self) -> bool:
+        """Whether it can be sent now."""
+        return self._in_memory or self._rewinds or not self.begun
+
+    @property
+    def forkable(self) -> bool:
+        """Whether it can be sent twice at the same time."""
+        return self._in_memory
+
+
+def _rewinds(stream: Any) -> bool:
+    """Whether it is a multipart form whose files, if any, go back to their beginning each time."""
+    fields: list[Any] = getattr(stream, "fields", None) or []
+    files = [getattr(field, "file", b"") for field in fields]
+    return bool(fields) and all(isinstance(file, (str, bytes)) or _seekable(file) for file in files)
+
+
+def _seekable(file: Any) -> bool:
+    try:
+        return bool(file.seekable())
+    except Exception:  # noqa: BLE001  # something like a file; who knows
+        return False
+
+
+def exchange_for(kit: Kit, cluster: Cluster[Any], request: Any, body: Body) -> Exchange:
+    """The exchange of a client's request."""
+    said = request.extensions.get("idempotent")
+    return Exchange(
+        cluster,
+        kit.client,
+        request.method,
+        request.headers.get_list("idempotency-key"),
+        replayable=body.replayable,
+        forkable=body.forkable,
+        idempotent=said if isinstance(said, bool) else None,
+    )
+
+
+def outgoing(kit: Kit, request: Any, endpoint: Endpoint, stream: Any) -> tuple[Any, Target]:
+    """The request as it goes to an endpoint, with the context of the attempt in its headers."""
+    target = target_of(endpoint)
+    named_itself = request.url.netloc
+    headers: list[tuple[bytes, bytes]] = []
+    for name, value in request.headers.raw:
+        plain = name.lower()
+        # A server behind WSGI cannot tell the two spellings apart.
+        if plain.replace(b"_", b"-") in OWN_HEADERS:
+            continue
+        # What the client wrote there by itself is the name of the cluster; what the user wrote stays.
+        is_own_host = plain == b"host" and value == named_itself
+        headers.append((name, target.authority.encode() if is_own_host else value))
+    headers += [(name.encode(), value.encode()) for name, value in outward_headers().items()]
+    extensions = dict(request.extensions)
+    if target.server_name is not None:
+        extensions.setdefault("sni_hostname", target.server_name)
+    scheme = WEBSOCKET[target.scheme] if request.url.scheme in ("ws", "wss") else target.scheme
+    path = target.prefix.encode() + request.url.raw_path
+    url = request.url.copy_with(scheme=scheme, host=target.host, port=target.port, raw_path=path)
+    return kit.Request(request.method, url, headers=headers, stream=stream, extensions=extensions), target
+
+
+def rewritten(response: Any, request: Any, target: Target) -> None:
+    """Keep a redirect within the cluster."""
+    location = response.headers.get("location")
+    if location is not None:
+        origin = f"{request.url.scheme}://{request.url.netloc.decode('ascii')}"
+        response.headers["location"] = target.named(location, origin)
+
+
+def wish_of(response: Any) -> float | None:
+    """The Retry-After of a response that may have one, in seconds."""
+    if response.status_code not in (429, 503):
+        return None
+    return retry_after(response.headers.get("retry-after"), date=response.headers.get("date"))
+
+
+def small_body(kit: Kit, response: Any, data: bytes | None) -> None:
+    """Give a response a body that is in memory; `None` if it could not be had, and is lost."""
+    if data is None:
+        for name in ("content-length", "content-encoding", "transfer-encoding"):
+            response.headers.pop(name, None)
+    response.stream = kit.ByteStream(data or b"")
+
+
+def is_small(response: Any) -> bool:
+    """Whether a body is not known to be longer than what is read of it."""
+    length = response.headers.get("content-length", "")
+    return not (length.isascii() and length.isdigit()) or (len(length) < 9 and int(length) <= MOST_PROBLEM_BYTES)
+
+
+def late(kit: Kit, what: str, cause: BaseException | None = None) -> BaseException:
+    """A passed deadline, as the client knows it."""
+    error = DeadlineExceeded(what, inherited=True)
+    error.__cause__ = cause
+    return disguised(error, DeadlineExceeded, kit.ReadTimeout, _request=None)

@@ -1,0 +1,314 @@
+"""`Transport`: for `httpx.Client` and `httpx2.Client`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from seawall.context import CURRENT
+from seawall.errors import DeadlineExceeded
+from seawall.http.answers import BadAnswer
+from seawall.http.names import Clusters
+from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
+from seawall.integrations.httpx import _requests as requests
+from seawall.integrations.httpx._capped import cap, until
+from seawall.integrations.httpx._inner import Settings
+from seawall.integrations.httpx._kit import Kit, kit_of
+from seawall.machines.verdict import Verdict
+from seawall.runtime import clock
+from seawall.runtime.blocking import drive
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import httpx
+    import httpx2
+
+    from seawall.cluster import Cluster
+    from seawall.cluster.endpoint import Endpoint
+
+    class Base(httpx.BaseTransport, httpx2.BaseTransport):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride]  # what either client accepts
+        """Nothing at run time: neither package is imported for it."""
+else:
+    Base = object
+
+__all__ = ["Transport"]
+
+
+class Transport(Base):
+    """Send requests for a cluster's name through the cluster, and all others as they are.
+
+    `http://inventory/items/7` goes to an endpoint of the cluster named "inventory": its balancer chooses, its policies
+    guard, its strategy decides what a failure means. A failure is a transport error, 5xx or 408; 429 is obeyed and held
+    against nobody. Only what may be sent twice is: idempotent methods, requests with an `Idempotency-Key`, with
+    `extensions={"idempotent": True}` or in `with sending(idempotent=True):`, if the body can be sent again; anything,
+    if it certainly never left. The sender gets a response, be it the last of those that were failures, or an error of
+    the client's own kinds; refusals and passed deadlines are Seawall's own errors as well.
+
+    Sockets keep to the deadline of the call: everything, the reading of the body included, ends with it. That holds for
+    the transports made here and for a `HTTPTransport` given as `inner`; any other bounds each read, not their sum.
+
+    `response.extensions["seawall"]` tells cluster, endpoint and attempts (`Served`).
+
+    Args:
+        clusters: a `Cluster` or several, each for the host of its name; a mapping of hosts to clusters; or a
+            `Registry`. Default: all clusters of the default registry, whenever they are made.
+        inner: the transport that sends. Default: the client's own `HTTPTransport()`.
+        max_body: how many bytes a response of a cluster may have, as sent; None for no limit. Default 64 MiB.
+
+    Raises:
+        ConfigError: a strategy that cannot give a response (`Broadcast`, `Failback`, a `Failsafe` whose default is no
+            function), an endpoint whose address is no base URL, or another setting that is wrong.
+
+    Example:
+        >>> import httpx
+        >>> from seawall import Cluster, Failover
+        >>> stock = Cluster("inventory", ["http://10.0.0.1:80", "http://10.0.0.2:80"], strategy=Failover(base=0, cap=0))
+        >>> def replicas(request):  # in place of the network
+        ...     if request.url.host == "10.0.0.1": return httpx.Response(503)
+        ...     return httpx.Response(200, text=f"{request.url.path} from {request.url.host}")
+        >>> client = httpx.Client(transport=Transport(stock, inner=httpx.MockTransport(replicas)))
+        >>> client.get("http://inventory/items/7").text
+        '/items/7 from 10.0.0.2'
+    """
+
+    def __init__(
+        self, clusters: Clusters | None = None, *, inner: Any = None, max_body: int | None = requests.MOST_BODY
+    ) -> None:
+        self._settings = Settings("Transport", clusters, inner, max_body, method="handle_request", make=_made)
+        self._capped = inner is None or cap(inner)
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request; called by the client."""
+        kit, cluster = kit_of(request), self._settings.cluster_of(request)
+        inner = self._settings.inner(kit)
+        if cluster is None:
+            return inner.handle_request(request)
+        return _Call(kit, inner.handle_request, self._capped, self._settings.most, cluster, request).run()
+
+    def close(self) -> None:
+        for inner in [*self._settings.made, *filter(None, [self._settings.given])]:
+            inner.close()
+
+    def __enter__(self) -> Self:
+        if self._settings.given is not None:
+            self._settings.given.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        for inner in self._settings.made:
+            inner.close()
+        if self._settings.given is not None:
+            self._settings.given.__exit__(kind, error, trace)
+
+
+def _made(kit: Kit) -> Any:
+    inner = kit.HTTPTransport()
+    cap(inner)
+    return inner
+
+
+class _Call:
+    """One request on its way through a cluster."""
+
+    def __init__(
+        self,
+        kit: Kit,
+        send: Callable[[Any], Any],
+        capped: bool,
+        most: int | None,
+        cluster: Cluster[Any],
+        request: Any,
+    ) -> None:
+        self._kit = kit
+        self._send = send
+        self._capped = capped
+        self._request = request
+        self._tracked, self._bounded = _streams(kit)
+        self._body = requests.Body(kit, request.stream, self._tracked)
+        self._exchange = requests.exchange_for(kit, cluster, request, self._body)
+        self._most = None if self._exchange.streams else most
+
+    def run(self) -> Any:
+        """The response; raises what the sender is to see."""
+        exchange = self._exchange
+        serving = exchange.calls.begin(self._attempt, (), {}, is_async=False, terms=exchange)
+        value, error = drive(exchange.calls.serve(serving))
+        try:
+            response, served = exchange.response(serving, value, error)
+        finally:
+            del error  # it knows this frame
+            self._close(exchange.forget())
+        response.extensions["seawall"] = served
+        return response
+
+    @staticmethod
+    def _close(answers: list[BadAnswer]) -> None:
+        for bad in answers:
+            cast("_Bad", bad).close()
+
+    def _attempt(self, endpoint: Endpoint) -> Any:
+        """Send the request to one endpoint."""
+        exchange, due = self._exchange, CURRENT.get().deadline_ns
+        if due is not None and due <= clock.now_ns():
+            raise DeadlineExceeded("the deadline passed before the request was sent", inherited=True)
+        if not exchange.forks:
+            self._close(exchange.bad)
+        exchange.admit()
+        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream)
+        if due is not None:
+            _cut_timeouts(request, due)
+        try:
+            response = until(due, self._send, request, begun=False)
+        except Exception as error:  # noqa: BLE001  # it is raised, in one form or another
+            other = exchange.failed(error)
+            try:
+                if isinstance(error, self._kit.TimeoutException) and due is not None and due <= clock.now_ns():
+                    raise DeadlineExceeded("the deadline passed before there was a response", inherited=True) from error
+                if other is None:
+                    raise
+                raise other from error.__cause__
+            finally:
+                del other  # it knows this frame
+        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most)
+        requests.rewritten(response, self._request, target)
+        verdict = verdict_of_status(response.status_code)
+        if verdict is Verdict.OK:
+            return response
+        raise exchange.refuse(self._bad(response, verdict, endpoint))
+
+    def _bad(self, response: Any, verdict: Verdict, endpoint: Endpoint) -> BadAnswer:
+        spent = False
+        if may_be_quota(response.status_code, response.headers.get("content-type")) and requests.is_small(response):
+            data = self._kept(response, None)
+            spent = data is not None and is_quota_exceeded(data, response.headers.get("content-encoding"))
+        return _Bad(
+            response.status_code,
+            response,
+            verdict=verdict,
+            endpoint=endpoint,
+            retry_after=requests.wish_of(response),
+            final=spent,
+            keep=self._keep,
+        )
+
+    def _keep(self, response: Any) -> None:
+        """Read the rest of a response that may still be wanted, if it is short and here; else let it go."""
+        if response.stream.in_memory:
+            return
+        if self._capped and requests.is_small(response):
+            self._kept(response, clock.now_ns() + requests.DRAIN_NS)
+        else:
+            response.stream.close()
+            requests.small_body(self._kit, response, None)
+
+    def _kept(self, response: Any, due_ns: int | None) -> bytes | None:
+        """Read a short body into memory; None if it cannot be had by `due_ns`, or is not so short after all."""
+        stream = response.stream
+        data: bytes | None = stream.read(due_ns)
+        if not stream.in_memory:
+            requests.small_body(self._kit, response, data)
+            response.stream = self._bounded(response.stream, stream.due_ns, self._most)
+        return data
+
+
+class _Bad(BadAnswer):
+    """A response that is a failure, whose connection goes back when it is passed over."""
+
+    def __init__(self, status: int, response: Any, *, keep: Callable[[Any], None], **facts: Any) -> None:
+        super().__init__(status, response, **facts)
+        self._keep = keep
+
+    def close(self) -> None:
+        """Nobody is going to read it, or at least not soon."""
+        if not self.settled:
+            self.settled = True
+            self._keep(self.response)
+
+
+def _cut_timeouts(request: Any, due_ns: int) -> None:
+    """Whatever the client would wait for, a free connection too, it waits for no longer than is left."""
+    left = (due_ns - clock.now_ns()) / 1e9
+    given = dict(request.extensions.get("timeout", {}))
+    for kind in ("connect", "read", "write", "pool"):
+        timeout = given.get(kind)
+        given[kind] = left if timeout is None else min(timeout, left)
+    request.extensions["timeout"] = given
+
+
+@cache
+def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
+    """The two streams of a package: a body of a request that notes when it is begun; a body of a response within
+    bounds."""
+
+    class Tracked(kit.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, stream: Any, body: requests.Body) -> None:
+            self._stream = stream
+            self._body = body
+
+        def __iter__(self) -> Iterator[bytes]:
+            self._body.begun = True
+            yield from self._stream
+
+        def close(self) -> None:
+            self._stream.close()
+
+    class Bounded(kit.SyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, stream: Any, due_ns: int | None, most: int | None) -> None:
+            self._stream = stream
+            self.due_ns = due_ns
+            self._most = most
+            self.in_memory = isinstance(stream, kit.ByteStream)
+
+        def __iter__(self) -> Iterator[bytes]:
+            chunks, size = iter(self._stream), 0
+            while True:
+                due = self.due_ns
+                if due is not None and due <= clock.now_ns():
+                    self.close()
+                    raise requests.late(kit, "the deadline passed while the response was being read")
+                try:
+                    chunk: bytes | None = until(due, next, chunks, None, begun=True)
+                except kit.TimeoutException as error:
+                    if due is not None and due <= clock.now_ns():
+                        what = "the deadline passed while the response was being read"
+                        raise requests.late(kit, what, error) from error
+                    raise
+                if chunk is None:
+                    return
+                size += len(chunk)
+                if self._most is not None and size > self._most:
+                    self.close()
+                    raise kit.RemoteProtocolError(f"the response is larger than max_body={self._most}")
+                yield chunk
+
+        def read(self, due_ns: int | None) -> bytes | None:
+            """All of it, if that is not much and comes by `due_ns`; None otherwise. Closes it in any case."""
+            own = self.due_ns
+            if due_ns is not None:
+                self.due_ns = due_ns if own is None else min(own, due_ns)
+            parts: list[bytes] = []
+            size = 0
+            try:
+                for chunk in self:
+                    parts.append(chunk)
+                    size += len(chunk)
+                    if size > MOST_PROBLEM_BYTES:
+                        return None
+            except Exception:  # noqa: BLE001  # it was worth a try
+                return None
+            finally:
+                self.due_ns = own
+                self.close()
+            return b"".join(parts)
+
+        def close(self) -> None:
+            self._stream.close()
+
+    return Tracked, Bounded

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import clusters, failing, fused, growth, imports, layers, limiters, memory, ours, report, targets
+from . import clusters, failing, fused, growth, imports, layers, limiters, memory, ours, report, targets, transports
 from .measure import FULL, QUICK, Effort
 from .tables import Table
 
@@ -21,6 +21,7 @@ SECTIONS: dict[str, Callable[[Effort], list[Table]]] = {
     "fused": fused.fused,
     "failing": failing.failing,
     "cluster": clusters.cluster,
+    "transport": transports.transport,
     "limiter": limiters.limiter,
     "growth": growth.growth,
     "memory": memory.memory,

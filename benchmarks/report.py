@@ -25,6 +25,15 @@ _DISTRIBUTIONS = (
     "purgatory",
     "hyx",
     "pyresilience",
+    "limits",
+    "throttled-py",
+    "pyrate-limiter",
+    "aiolimiter",
+    "slowapi",
+    "redis",
+    "httpx",
+    "httpx2",
+    "aiohttp",
 )
 
 

@@ -274,6 +274,22 @@ async def a_lease_that_ran_out_is_good_until_the_record_is_leased_again(bench: B
     assert await bench.open.ack(held[renewed.id])
 
 
+@promise
+async def a_lease_may_be_given_back_in_the_instant_in_which_it_ran_out(bench: Bench) -> None:
+    """Nobody noticed that it ran out but the store: the record is where it was, once."""
+    for end in ("retry", "release"):
+        work = await bench.put()
+        lease = await bench.take(ttl=1)
+        await bench.passes(1)
+        await bench.open.lease(1, SECOND, {work.operation})
+        now = clock.wall_ns()
+        told = bench.open.retry(lease, now, "") if end == "retry" else bench.open.release(lease, now)
+        assert await told
+        again, _ = await bench.open.lease(5, 60 * SECOND)
+        assert [each.work.id for each in again] == [work.id]
+        assert await bench.open.ack(again[0])
+
+
 # -- order -------------------------------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ Rules
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Collection
 
 from seawall.outbox.record import Work
@@ -42,23 +43,23 @@ class _Lane:
     __slots__ = ("gone", "later", "ready")
 
     def __init__(self) -> None:
-        # Arrivals differ, so that places themselves are never compared.
-        self.later: list[tuple[int, int, Place]] = []
-        self.ready: list[tuple[int, int, int, Place]] = []
+        # Serials differ, so that places themselves are never compared; one that is gone may have a successor beside it.
+        self.later: list[tuple[int, int, int, Place]] = []
+        self.ready: list[tuple[int, int, int, int, Place]] = []
         self.gone = 0
 
-    def add(self, place: Place) -> None:
-        heapq.heappush(self.later, (place.due_ns, place.arrival, place))
+    def add(self, place: Place, serial: int) -> None:
+        heapq.heappush(self.later, (place.due_ns, place.arrival, serial, place))
 
     def roll(self, now_ns: int) -> None:
         later, ready = self.later, self.ready
-        while later and (later[0][0] <= now_ns or later[0][2].gone):
-            due_ns, arrival, place = heapq.heappop(later)
+        while later and (later[0][0] <= now_ns or later[0][3].gone):
+            due_ns, arrival, serial, place = heapq.heappop(later)
             if place.gone:
                 self.gone -= 1
             else:
-                heapq.heappush(ready, (-place.work.priority, due_ns, arrival, place))
-        while ready and ready[0][3].gone:
+                heapq.heappush(ready, (-place.work.priority, due_ns, arrival, serial, place))
+        while ready and ready[0][4].gone:
             heapq.heappop(ready)
             self.gone -= 1
 
@@ -66,8 +67,8 @@ class _Lane:
         """A place in it has gone."""
         self.gone += 1
         if self.gone > len(self.later) + len(self.ready) - self.gone + SLACK:
-            self.later = [each for each in self.later if not each[2].gone]
-            self.ready = [each for each in self.ready if not each[3].gone]
+            self.later = [each for each in self.later if not each[-1].gone]
+            self.ready = [each for each in self.ready if not each[-1].gone]
             heapq.heapify(self.later)
             heapq.heapify(self.ready)
             self.gone = 0
@@ -78,6 +79,7 @@ class Lanes:
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
+        self._serials = itertools.count()
 
     def add(self, place: Place) -> None:
         """A record may be leased from its due time on."""
@@ -85,7 +87,7 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = _Lane()
-        lane.add(place)
+        lane.add(place, next(self._serials))
 
     def lose(self, place: Place) -> None:
         """A record that stands in its lane is gone."""
@@ -107,7 +109,7 @@ class Lanes:
                 empty.append(name)
         for name in empty:
             del self._lanes[name]
-        return None if best is None else heapq.heappop(best.ready)[3]
+        return None if best is None else heapq.heappop(best.ready)[-1]
 
     def next_ns(self, skip: Collection[str]) -> int | None:
         """When the next record is due; None if there is none."""

@@ -287,6 +287,7 @@ class Shift:
 
     def _ended(self, held: Held) -> None:
         wish = retry_after_of(held.error) or 0
+        held.error = None  # it knows the frames that know what is held
         with self._lock:
             del self._held[held.lease.work.id, held.lease.token]
             if held.target is not None:

@@ -53,7 +53,7 @@ def _buckets(was: SlidingWindow, limit: SlidingWindow, state: int, now: int) -> 
         return state
     newest = now // limit.bucket_ns
     counts = [0] * (limit.buckets + 1)
-    for begin, count in was.counts(state):
+    for begin, count in was.counts(state, now):
         lane = newest - min(begin + was.bucket_ns - 1, now) // limit.bucket_ns
         if lane < len(counts):
             counts[lane] += count

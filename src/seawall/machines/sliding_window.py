@@ -52,10 +52,11 @@ class SlidingWindow:
         lanes = sum(count << place * LANE for place, count in enumerate(counts))
         return newest << self._top | lanes
 
-    def counts(self, state: int) -> list[tuple[int, int]]:
-        """Where each bucket of a state begins, and its count."""
-        newest = state >> self._top
-        return [((newest - lane) * self.bucket_ns, state >> lane * LANE & ONES) for lane in range(self._lanes)]
+    def counts(self, state: int, now: int) -> list[tuple[int, int]]:
+        """Where each bucket begins that still counts, and its count."""
+        newest = self._newest(state, now)
+        lanes = self._shifted(state, newest)
+        return [((newest - lane) * self.bucket_ns, lanes >> lane * LANE & ONES) for lane in range(self._lanes)]
 
     def _shifted(self, state: int | None, bucket: int) -> int:
         """The lanes as they lie when `bucket` is the newest one."""

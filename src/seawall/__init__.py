@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     )
     from seawall.stores.decision import Decision
     from seawall.stores.memory import Memory
+    from seawall.stores.valkey import Valkey
 
 __all__ = [
     "BackendUnavailable",
@@ -123,6 +124,7 @@ __all__ = [
     "Timeout",
     "TokenBucket",
     "UnwantedResult",
+    "Valkey",
     "carry",
     "criticality",
     "current",
@@ -169,6 +171,7 @@ _HOMES = {
     ),
     "seawall.stores.decision": ("Decision",),
     "seawall.stores.memory": ("Memory",),
+    "seawall.stores.valkey": ("Valkey",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

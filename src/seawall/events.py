@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttemptFailed",
+    "BackendFailed",
     "BreakerChanged",
     "BroadcastFailed",
     "CallRefused",
@@ -267,13 +268,31 @@ class LimitReached(Event, kw_only=True):
     shadow: bool = False
 
 
+class BackendFailed(Event, kw_only=True):
+    """A store could not be asked, and a limiter decided without it; `policy` is the limiter, `layer` the store, and
+    `mode` its `on_outage`."""
+
+    mode: str
+    allowed: bool
+    why: str
+
+
 class Sink(Protocol):
     """Anything that takes events."""
 
     def __call__(self, event: Any, /) -> object: ...
 
 
-GRAVE = (SwitchChanged, EndpointEjected, LookupFailed, BroadcastFailed, WorkDied, WorkDropped, OutboxFailed)
+GRAVE = (
+    SwitchChanged,
+    EndpointEjected,
+    LookupFailed,
+    BroadcastFailed,
+    WorkDied,
+    WorkDropped,
+    OutboxFailed,
+    BackendFailed,
+)
 """What is logged as a warning; so are breakers that open."""
 
 _changing = threading.RLock()

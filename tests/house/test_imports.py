@@ -18,6 +18,7 @@ THIRD_PARTY = {
     "demo": {"aiohttp"},
     "cli": {"aiohttp"},
     "integrations": {"aiohttp", "httpx", "httpx2", "multidict", "yarl"},
+    "stores": {"redis"},
     "testing": {"pytest"},
 }
 """Where other people's packages may be imported, and which; each is an extra, or there whenever the module is used."""

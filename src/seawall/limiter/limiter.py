@@ -22,7 +22,7 @@ from seawall.runtime.protocol import Runtime
 from seawall.stores.decision import Decision, Origin, told
 from seawall.stores.fast_hit import fast_hit
 from seawall.stores.memory import Memory, MemoryTable
-from seawall.stores.protocol import Ask, Store
+from seawall.stores.protocol import Ask, Slots, Store
 from seawall.units import Duration, count_of, duration_ns, flag_of
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ class Limiter:
         patience = None if max_wait is None else duration_ns(max_wait, "take(max_wait)")
         ask = self._ask(key, cost)
         slots = next((spec for spec in self.specs.values() if isinstance(spec, LeakyBucket)), None)
-        if slots is not None and self._memory is not None:
+        if slots is not None and isinstance(self._table, MemoryTable | Slots):
             longest = None if slots.max_wait is None else duration_ns(slots.max_wait, "max_wait")
-            return await wait_for_slot(runtime, ask, patience, longest, table=self._memory, answers=self._answers)
+            return await wait_for_slot(runtime, ask, patience, longest, table=self._table, answers=self._answers)
 
         async def attempt(ask: Ask) -> tuple[Decision, None]:
             self._costs.of(ask.costs)  # a live change may have made it impossible

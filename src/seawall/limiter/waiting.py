@@ -12,7 +12,7 @@ from seawall.runtime import clock, off
 from seawall.runtime.protocol import Runtime
 from seawall.stores.decision import Decision
 from seawall.stores.memory import MemoryTable
-from seawall.stores.protocol import Ask
+from seawall.stores.protocol import Ask, Slots
 
 __all__ = ["Try", "wait_for_slot", "wait_in_line"]
 
@@ -56,20 +56,33 @@ async def wait_in_line(
 
 
 async def wait_for_slot(
-    runtime: Runtime, ask: Ask, patience: int | None, longest: int | None, *, table: MemoryTable, answers: Answers
+    runtime: Runtime,
+    ask: Ask,
+    patience: int | None,
+    longest: int | None,
+    *,
+    table: MemoryTable | Slots,
+    answers: Answers,
 ) -> Decision:
     """A leaky bucket hands out the next slot at once; the caller waits for its time, and in shadow not even that."""
     if off.everything:
         return answers.free(ask)
     limits = [limit for limit in (_left(clock.now_ns(), patience), longest) if limit is not None]
-    decision, wait, slot = table.queue_up(ask.key, next(iter(ask.costs.values())), min(limits, default=None))
+    most = min(limits, default=None)
+    if isinstance(table, MemoryTable):
+        decision, wait, slot = table.queue_up(ask.key, next(iter(ask.costs.values())), most)
+    else:
+        decision, wait, slot = await table.next_slot(runtime, ask, most)
     if not decision.allowed and not answers.shadow:
         raise answers.refusal(decision)
     try:
         if wait and not answers.shadow:
             await runtime.sleep(wait)
     except BaseException:
-        table.leave_slot(slot)
+        if isinstance(table, MemoryTable):
+            table.leave_slot(slot)
+        else:
+            await table.free_slot(runtime, slot)
         raise
     return answers.judged(decision)
 

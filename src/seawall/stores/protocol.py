@@ -10,7 +10,7 @@ what was really used, at that moment; a hold that is never settled counts in ful
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from seawall.record import Record
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from seawall.runtime.protocol import Runtime
     from seawall.stores.decision import Decision
 
-__all__ = ["Ask", "Store", "Table"]
+__all__ = ["Ask", "Slots", "Store", "Table"]
 
 
 class Ask(Record):
@@ -55,6 +55,19 @@ class Table(Protocol):
         ...
 
     def snapshot(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Slots(Protocol):
+    """A table that hands out slots of a leaky bucket before their time; `MemoryTable` does so without a coroutine."""
+
+    async def next_slot(self, runtime: Runtime, ask: Ask, most_ns: int | None) -> tuple[Decision, int, Any]:
+        """Take the next slot if its wait is at most so long: the decision, the wait, and what `free_slot` wants."""
+        ...
+
+    async def free_slot(self, runtime: Runtime, slot: Any) -> None:
+        """Nobody will use it: free it if it is the last. Does not wait for a server."""
+        ...
 
 
 class Store(Protocol):

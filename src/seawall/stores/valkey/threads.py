@@ -1,0 +1,122 @@
+"""The client of all threads: those who come while a connection is in use go out together with its next call.
+
+The first to come leads: it sends what is there, hands out the answers, and passes the lead on to one of those who came
+meanwhile. No thread works for others for longer than its own call, and none is started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from seawall.runtime import clock
+from seawall.runtime.blocking import drive
+from seawall.stores.valkey.exchange import Exchange, Pace
+from seawall.stores.valkey.faults import Outage
+from seawall.stores.valkey.parcels import Parcel
+from seawall.stores.valkey.routes import Routes
+from seawall.stores.valkey.site import Address
+
+__all__ = ["ThreadClient"]
+
+MOST_TOGETHER = 4_096
+
+
+class _Gate:
+    """Where one thread waits for its answer, or for the lead."""
+
+    __slots__ = ("_lock", "leads")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.leads = False
+
+    def wait(self, timeout_ns: int) -> bool:
+        return clock.wait_for(self._lock, timeout_ns)
+
+    def done(self) -> bool:
+        return not self._lock.locked()
+
+    def set_result(self, result: None, /) -> None:
+        with contextlib.suppress(RuntimeError):  # the leader, and the one who gave up, at the same instant
+            self._lock.release()
+
+
+class _Lane:
+    """Those who want the same server."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.waiting: list[tuple[Parcel, _Gate]] = []
+        self.led = False
+
+
+class ThreadClient:
+    """See above. A forked child makes another."""
+
+    def __init__(self, exchange: Exchange, routes: Routes, pace: Pace, more: Callable[[], list[Parcel]]) -> None:
+        self._exchange = exchange
+        self._routes = routes
+        self._pace = pace
+        self._more = more
+        """What else is to be sent now."""
+        self._lanes: dict[Address | None, _Lane] = {}
+
+    async def carry(self, parcel: Parcel) -> None:
+        """Send it, and wait until it is settled; never suspends."""
+        address = self._routes.address_of(parcel.slot)
+        lane = self._lanes.get(address) or self._lanes.setdefault(address, _Lane())
+        until_ns = clock.now_ns() + self._pace.whole_ns
+        gate = None
+        with lane.lock:
+            if lane.led:
+                gate = parcel.waiter = _Gate()
+                lane.waiting.append((parcel, gate))
+            lane.led = True
+        if gate is None:
+            self._lead(lane, parcel, until_ns)
+        else:
+            self._follow(lane, parcel, gate, until_ns)
+
+    async def post(self, parcel: Parcel) -> None:
+        """Send it; whether it arrives is nobody's business."""
+        await self.carry(parcel)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._exchange.close()
+
+    def _follow(self, lane: _Lane, parcel: Parcel, gate: _Gate, until_ns: int) -> None:
+        try:
+            gate.wait(until_ns - clock.now_ns())
+        finally:
+            with lane.lock:
+                leads = gate.leads
+                if not leads:
+                    lane.waiting[:] = [place for place in lane.waiting if place[0] is not parcel]
+            if leads:
+                self._lead(lane, parcel, until_ns)
+        if not parcel.settled:
+            parcel.settle(Outage("no answer in time: the connection was in use"))
+
+    def _lead(self, lane: _Lane, mine: Parcel, until_ns: int) -> None:
+        parcels: list[Parcel] = [mine]
+        try:
+            with lane.lock:
+                together, lane.waiting[:] = lane.waiting[:MOST_TOGETHER], lane.waiting[MOST_TOGETHER:]
+            parcels += [parcel for parcel, _ in together]
+            drive(self._exchange.serve([*parcels, *self._more()], until_ns))
+        finally:
+            for parcel in parcels:
+                if not parcel.settled:
+                    parcel.settle(Outage("the thread that had sent it was interrupted"))
+            with lane.lock:
+                follower = lane.waiting.pop(0)[1] if lane.waiting else None
+                if follower is None:
+                    lane.led = False
+                else:
+                    follower.leads = True
+            if follower is not None:
+                follower.set_result(None)

@@ -24,7 +24,11 @@ KeyOf = Callable[[Request], Caller | Awaitable[Caller]]
 
 def text_of(caller: object) -> object:
     """A whole number or a UUID as text; anything else as it is, for the limiter to judge."""
-    return str(caller) if (isinstance(caller, int) and not isinstance(caller, bool)) or isinstance(caller, UUID) else caller
+    return (
+        str(caller)
+        if (isinstance(caller, int) and not isinstance(caller, bool)) or isinstance(caller, UUID)
+        else caller
+    )
 
 
 def awaits(key: object) -> bool:
@@ -77,28 +81,29 @@ def user_key(of: Callable[[Request], str | int | UUID | None]) -> Callable[[Requ
     return key
 
 
-class first_of:  # noqa: N801  # a function to its user, like its neighbours
+def first_of(*keys: KeyOf) -> KeyOf:
     """The first key function that can tell who calls: `first_of(api_key(), ClientAddress())`."""
+    if not keys or not all(callable(key) for key in keys):
+        raise ConfigError(f"first_of{keys!r}: expected key functions, at least one")
+    return FirstOf(keys)
+
+
+class FirstOf:
+    """Key functions in order, and the answer of the first that has one."""
 
     __slots__ = ("_keys", "awaits")
 
-    def __init__(self, *keys: KeyOf) -> None:
-        if not keys or not all(callable(key) for key in keys):
-            raise ConfigError(f"first_of{keys!r}: expected key functions, at least one")
+    def __init__(self, keys: tuple[KeyOf, ...]) -> None:
         self._keys = keys
         self.awaits = any(map(awaits, keys))
 
-    def __call__(self, request: Request) -> Caller:
-        for key in self._keys:
-            found: Any = key(request)
-            if found is not None:
-                return found  # type: ignore[no-any-return]
-        return None
+    def __call__(self, request: Request) -> Any:
+        return next((found for key in self._keys if (found := key(request)) is not None), None)
 
-    async def acall(self, request: Request) -> Caller:
+    async def acall(self, request: Request) -> Any:
         """As a call, where a key function has to be awaited."""
         for key in self._keys:
             found = await found_by(key, request)
             if found is not None:
-                return found  # type: ignore[no-any-return]
+                return found
         return None

@@ -99,18 +99,8 @@ class ClientAddress:
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
     """An address as proxies write it: bare, with a port, or in brackets; with a zone, which is left off."""
-    if len(text) > LONGEST:
-        return None
-    if text.startswith("["):
-        text, closed, port = text[1:].partition("]")
-        if not closed or (port and not _is_port(port)):
-            return None
-    elif text.count(":") == 1:
-        text, _, port = text.partition(":")
-        if not _is_port(f":{port}"):
-            return None
     try:
-        address = ip_address(text)
+        address = ip_address(_host(text))
     except ValueError:
         return None
     if isinstance(address, IPv4Address):
@@ -122,6 +112,18 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
     return IPv6Address(int(address)) if address.scope_id else address
 
 
-def _is_port(text: str) -> bool:
-    digits = text[1:]
-    return text.startswith(":") and digits.isascii() and digits.isdigit() and len(digits) <= 5
+def _host(text: str) -> str:
+    """What stands before the port; raises `ValueError` if it is none."""
+    if len(text) > LONGEST:
+        raise ValueError
+    host, colon, port = text, "", ""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        colon, port = rest[:1], rest[1:]
+        if not closed or (rest and colon != ":"):
+            raise ValueError
+    elif text.count(":") == 1:
+        host, colon, port = text.partition(":")
+    if colon and not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise ValueError
+    return host

@@ -17,7 +17,7 @@ from seawall.policies.spec import Spec
 from seawall.runtime import forks
 from seawall.stores.decision import Decision
 from seawall.stores.protocol import Store
-from seawall.units import Duration
+from seawall.units import Duration, flag_of
 
 __all__ = ["Rule", "Rules"]
 
@@ -124,6 +124,7 @@ class Rules:
         self.rules = tuple(sorted(rules, key=lambda rule: -len(rule.match)))
         self._per = tuple(per)
         self._otherwise = otherwise
+        self.shadow = flag_of(shadow, "Rules(shadow)")
         self._settings: dict[str, Any] = {"store": store, "shadow": shadow}
         self._limiters = {rule.name: self._limiter(rule, rule.limit) for rule in rules if not callable(rule.limit)}
         self._made: OrderedDict[tuple[str, str], Limiter] = OrderedDict()

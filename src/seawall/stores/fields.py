@@ -10,12 +10,13 @@ For a bucket `q` is what it holds and `w` the time in which it fills; windows be
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.stores.decision import Decision
+    from seawall.stores.decision import Decision, Origin
 
-__all__ = ["fields_of", "legacy_fields_of"]
+__all__ = ["fields_of", "legacy_fields_of", "wire_fields_of"]
 
 SECOND = 1_000_000_000
 LARGEST = 999_999_999_999_999
@@ -26,12 +27,19 @@ def fields_of(decision: Decision) -> dict[str, str]:
     """The fields of the draft; `Retry-After` as well if it is a refusal."""
     parts = list(decision.parts.values()) or [decision]
     fields = {
-        "RateLimit-Policy": ", ".join(map(_policy, parts)),
+        "RateLimit-Policy": ", ".join([_labels(part.origin)[0] for part in parts]),
         "RateLimit": ", ".join(map(_state, parts)),
     }
     if not decision.allowed:
         fields["Retry-After"] = str(_seconds(decision.retry_after_ns))
     return fields
+
+
+def wire_fields_of(decision: Decision) -> list[tuple[bytes, bytes]]:
+    """The fields of the draft for an admission, as a server sends them."""
+    if decision.parts:
+        return [(name.lower().encode(), value.encode()) for name, value in fields_of(decision).items()]
+    return [(b"ratelimit-policy", _labels(decision.origin)[2]), (b"ratelimit", _state(decision).encode())]
 
 
 def legacy_fields_of(decision: Decision) -> dict[str, str]:
@@ -46,19 +54,23 @@ def legacy_fields_of(decision: Decision) -> dict[str, str]:
     return fields
 
 
-def _policy(part: Decision) -> str:
-    window = part.limit.forget_ns // SECOND
+@lru_cache(maxsize=1_024)
+def _labels(origin: Origin) -> tuple[str, str, bytes]:
+    """What is the same in all answers of a limit: its policy, its name, and its policy as bytes."""
+    window = origin.limit.forget_ns // SECOND
     length = f";w={min(window, LARGEST)}" if window else ""
-    return f"{_name(part)};q={min(part.capacity, LARGEST)}{length}"
+    name = _name(origin.name)
+    policy = f"{name};q={min(origin.limit.capacity, LARGEST)}{length}"
+    return policy, name, policy.encode()
 
 
 def _state(part: Decision) -> str:
-    return f"{_name(part)};r={min(part.remaining, LARGEST)};t={_seconds(_more_in(part), least=0)}"
+    return f"{_labels(part.origin)[1]};r={min(part.remaining, LARGEST)};t={_seconds(_more_in(part), least=0)}"
 
 
 def _more_in(part: Decision) -> int:
     """Nanoseconds until there is more: the wait of a refusal, else until nothing is used."""
-    return part.retry_after_ns if not part.allowed else round(part.reset_after * SECOND)
+    return round(part.reset_after * SECOND) if part.allowed else part.retry_after_ns
 
 
 def _seconds(nanoseconds: int, least: int = 1) -> int:
@@ -66,7 +78,7 @@ def _seconds(nanoseconds: int, least: int = 1) -> int:
     return min(max(least, -(-nanoseconds // SECOND)), LARGEST)
 
 
-def _name(part: Decision) -> str:
-    """The name of the limit as a string of structured fields: printable ASCII, with two characters escaped."""
-    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in part.name[:64])
+def _name(name: str) -> str:
+    """The name of a limit as a string of structured fields: printable ASCII, with two characters escaped."""
+    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in name[:64])
     return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from typing import Any
 
 from seawall.context import CURRENT, Context, restore
 from seawall.http.edge import Edge
 from seawall.http.peers import Trusted
-from seawall.http.problem import Problem
 from seawall.http.propagation import HEADERS
+from seawall.http.scope import DENIAL, App, Message, Receive, Scope, Send, peer_of, send_problem
 from seawall.units import Duration
 
 __all__ = ["SeawallMiddleware"]
 
-Message = MutableMapping[str, Any]
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
 PREFIX = b"seawall-"
 NAMES = {name.lower().encode(): name for name in HEADERS}
-DENIAL = "websocket.http.response"
-"""The extension by which a handshake is answered like a request; without it a server says 403, whatever we tell it."""
-TRY_AGAIN_LATER = 1013
 
 
 class SeawallMiddleware:
@@ -81,7 +72,7 @@ class SeawallMiddleware:
             await self.app(scope, receive, send)
             return
         found = _ours(scope["headers"])
-        context = self._edge.context(found, lambda: _peer(scope), limited=kind == "http")
+        context = self._edge.context(found, lambda: peer_of(scope), limited=kind == "http")
         response = _Response(send, context)
         reset = CURRENT.set(context)
         try:
@@ -91,7 +82,7 @@ class SeawallMiddleware:
             problem = None if response.begun else self._edge.answer(error)
             if problem is None:
                 raise
-            await _send_problem(problem, scope, send)
+            await send_problem(problem, scope, send)
         finally:
             restore(reset)
 
@@ -135,23 +126,3 @@ def _ours(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
         if name.startswith(PREFIX) and name in NAMES:
             found.setdefault(NAMES[name], []).append(value.decode("latin-1"))
     return found
-
-
-def _peer(scope: Scope) -> str | None:
-    """The address at the other end; `None` for a Unix socket, and empty if the server does not tell it."""
-    client, server = scope.get("client"), scope.get("server")
-    if client and client[0]:
-        return str(client[0])
-    # A server that has a port and does not know its client is not behind a Unix socket.
-    return "" if server and server[1] is not None else None
-
-
-async def _send_problem(problem: Problem, scope: Scope, send: Send) -> None:
-    start = "http.response" if scope["type"] == "http" else DENIAL
-    if start == DENIAL and DENIAL not in (scope.get("extensions") or {}):
-        await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
-        return
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in problem.headers]
-    await send({"type": f"{start}.start", "status": problem.status, "headers": headers})
-    body = b"" if scope.get("method") == "HEAD" else problem.body
-    await send({"type": f"{start}.body", "body": body})

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextvars
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from seawall.context import CURRENT
 from seawall.http.edge import Edge
+from seawall.http.environ import peer_of, status_line
 from seawall.http.peers import Trusted
-from seawall.http.problem import Problem
 from seawall.http.propagation import HEADERS
 from seawall.units import Duration
 
@@ -75,7 +74,7 @@ class SeawallMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         found = {name: [environ[key]] for key, name in NAMES.items() if key in environ}
-        context = self._edge.context(found, lambda: _peer(environ))
+        context = self._edge.context(found, lambda: peer_of(environ))
         exchange = _Exchange(self._edge, environ, start_response)
         exchange.run(CURRENT.set, context)
         try:
@@ -130,7 +129,7 @@ class _Exchange:
         if problem is None:
             return None
         # With the error, as PEP 3333 has it: a server that has sent headers already raises it again.
-        self._start_response(_status_line(problem), list(problem.headers), sys.exc_info())
+        self._start_response(status_line(problem), list(problem.headers), sys.exc_info())
         return b"" if self._environ.get("REQUEST_METHOD") == "HEAD" else problem.body
 
 
@@ -169,15 +168,3 @@ class _Body:
         close = getattr(self._result, "close", None)
         if close is not None:
             self._exchange.run(close)
-
-
-def _peer(environ: WSGIEnvironment) -> str | None:
-    """The address at the other end; `None` for a Unix socket, where servers leave it empty or out."""
-    return environ.get("REMOTE_ADDR") or None
-
-
-def _status_line(problem: Problem) -> str:
-    try:
-        return f"{problem.status} {HTTPStatus(problem.status).phrase}"
-    except ValueError:
-        return f"{problem.status} Refused"

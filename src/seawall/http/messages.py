@@ -1,0 +1,48 @@
+"""What a WebSocket receives, counted: one message too many, and the connection is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from seawall.http.scope import Message, Receive, Send
+
+__all__ = ["Metered"]
+
+POLICY_VIOLATION = 1008
+REASON = "too many messages"
+
+
+class Metered:
+    """`receive` and `send` of a connection whose messages must be admitted.
+
+    One that is not admitted is not handed on: the connection is closed with 1008, and whoever receives is told that
+    the client is gone. Who sends afterwards gets the error that `gone` makes.
+    """
+
+    __slots__ = ("_admit", "_gone", "_is_over", "_receive", "_send")
+
+    def __init__(
+        self, receive: Receive, send: Send, admit: Callable[[], Awaitable[object]], gone: Callable[[], Exception]
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._admit = admit
+        self._gone = gone
+        self._is_over = False
+
+    async def receive(self) -> Message:
+        """The next message that is admitted."""
+        if not self._is_over:
+            message = await self._receive()
+            if message["type"] != "websocket.receive" or await self._admit():
+                return message
+            if not self._is_over:
+                self._is_over = True
+                await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
+        return {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": REASON}
+
+    async def send(self, message: Message) -> None:
+        """Send, as long as the connection is open."""
+        if self._is_over:
+            raise self._gone()
+        await self._send(message)

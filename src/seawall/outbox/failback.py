@@ -19,6 +19,7 @@ from seawall.policies.classify import Errors, matcher
 from seawall.policies.layer import Ending
 from seawall.policies.timeout import Timeout
 from seawall.policy import Policy
+from seawall.policy.outcome import Outcome
 from seawall.runtime import chance, clock
 from seawall.units import Duration, duration_ns, given
 
@@ -179,8 +180,7 @@ class LiveFailback(LiveStrategy):
                 finally:
                     del error  # as above
 
-            outcome = await self._bound.arun(serve)
-            return outcome.value, outcome.error
+            return _ending_of(await self._bound.arun(serve))
         finally:
             restore(reset)
 
@@ -209,6 +209,11 @@ class LiveFailback(LiveStrategy):
     def explain(self) -> str:
         where = f"the outbox {self._outbox.name!r}"
         return f"{self._inner.explain()} If that fails, failback stores the work in {where}, to be done later."
+
+
+def _ending_of(outcome: Outcome[Any]) -> Ending:
+    """Apart, since the error knows the frame that waited for it: that must not know the outcome."""
+    return outcome.value, outcome.error
 
 
 def _is_answer(call: Serving, error: BaseException) -> bool:

@@ -21,7 +21,17 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "api.txt"
-MODULES = ("seawall", "seawall.events", "seawall.errors", "seawall.testing")
+MODULES = (
+    "seawall",
+    "seawall.events",
+    "seawall.errors",
+    "seawall.http",
+    "seawall.integrations.asgi",
+    "seawall.integrations.httpx",
+    "seawall.integrations.wsgi",
+    "seawall.outbox",
+    "seawall.testing",
+)
 SPECIAL_METHODS = {
     "__aenter__",
     "__aexit__",

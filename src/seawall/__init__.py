@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         SlidingWindow,
         TokenBucket,
     )
+    from seawall.outbox import Failback, MemoryOutbox, Queued
     from seawall.stores.decision import Decision
     from seawall.stores.memory import Memory
     from seawall.stores.valkey import Valkey
@@ -88,6 +89,7 @@ __all__ = [
     "Dns",
     "Ejection",
     "Endpoint",
+    "Failback",
     "Failfast",
     "Failover",
     "Failsafe",
@@ -101,12 +103,14 @@ __all__ = [
     "Limiter",
     "Lookup",
     "Memory",
+    "MemoryOutbox",
     "NoEndpoints",
     "NotQueued",
     "Outcome",
     "Per",
     "Policy",
     "PowerOfTwo",
+    "Queued",
     "Random",
     "RateLimit",
     "RateLimited",
@@ -169,6 +173,7 @@ _HOMES = {
         "SlidingWindow",
         "TokenBucket",
     ),
+    "seawall.outbox": ("Failback", "MemoryOutbox", "Queued"),
     "seawall.stores.decision": ("Decision",),
     "seawall.stores.memory": ("Memory",),
     "seawall.stores.valkey": ("Valkey",),

@@ -12,6 +12,7 @@ Rules, besides those of `seawall.policy.lint` for the layers of `each` and of `a
     more-retries-than-time   no time is left for another attempt after one that timed out.
     min-calls-unreachable    an endpoint gets its share of the traffic only: breaker or ejection never see enough.
     shared-policy            a live `Policy` in `each` has a breaker: one sick endpoint opens it for all.
+    layer-around-failback    a retry or fallback around a failback: it hides that work was neither done nor stored.
     no-budget                failover without a budget multiplies the load when everything fails.
 """
 
@@ -43,7 +44,11 @@ __all__ = ["lint"]
 def lint(core: Core, strategy: Strategy[Any], *, calls_per_second: float | None) -> list[Finding]:
     """All findings: on the strategy, on `each`, on `around`, then those on the layers among themselves."""
     each, around = _flat(core.each), _flat(core.around_specs)
+    later = _failback(strategy, around)
+    # What a failback tries first is what sends the attempts.
+    strategy = getattr(strategy, "after", strategy)
     found = [
+        *later,
         *_strategy(core, strategy, each),
         *_each(core, strategy, each),
         *_around(strategy, each, around),
@@ -63,6 +68,21 @@ def _flat(layers: tuple[Spec | Policy, ...]) -> list[Spec]:
 
 def _timeouts(specs: list[Spec]) -> list[int]:
     return [duration_ns(spec.time, "time") for spec in specs if isinstance(spec, Timeout) and spec.time is not None]
+
+
+def _failback(strategy: Strategy[Any], around: list[Spec]) -> list[Finding]:
+    """What stands around a failback: it has stored the work when it answers, so it is not to be asked again."""
+    found: list[Finding] = []
+    if not hasattr(strategy, "after"):
+        return found
+    for spec in around:
+        if isinstance(spec, Retry):
+            text = "a retry around a failback repeats what could not even be stored; let the caller see NotQueued"
+            found.append(Finding("layer-around-failback", spec.name, text))
+        elif isinstance(spec, Fallback):
+            text = "a fallback around a failback hides that the work could not be stored; let the caller see NotQueued"
+            found.append(Finding("layer-around-failback", spec.name, text))
+    return found
 
 
 def _strategy(core: Core, strategy: Strategy[Any], each: list[Spec]) -> Iterator[Finding]:

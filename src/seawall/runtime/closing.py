@@ -17,7 +17,10 @@ def closer_of(ending: tuple[Any, BaseException | None], *, is_async: bool) -> Ca
     unwanted = value if error is None else error
     if unwanted is None:
         return None
-    close = getattr(unwanted, "aclose", None) if is_async else None
-    if close is None:
-        close = getattr(unwanted, "close", None)
+    try:
+        close = getattr(unwanted, "aclose", None) if is_async else None
+        if close is None:
+            close = getattr(unwanted, "close", None)
+    except Exception:  # noqa: BLE001  # an odd object: there is no telling what would close it
+        return None
     return close if callable(close) else None

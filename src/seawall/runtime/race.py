@@ -45,15 +45,20 @@ class Race:
     def __init__(self, legs: Legs, final: Callable[[BaseException], bool]) -> None:
         self._where = legs
         self._final = final
-        self._decisive = 0
         self._legs: list[Leg] = []
+        self._decided = False
+        self.decisive = 0
+        """The number of the attempt whose ending is that of the race, once it is decided."""
         self.settled = False
         """Whether one has succeeded, or ended with an error that is final."""
         self.winner: int | None = None
         """The number of the attempt that succeeded, from 0."""
+        self.failures = 0
+        """How many had failed when it was looked at last."""
 
     def start(self, attempt: Attempt) -> None:
         """Begin one more attempt."""
+        self._decided = False
         self._legs.append(self._where.start(attempt))
 
     async def decided(self, timeout_ns: int | None, *, failures: int | None = None) -> bool:
@@ -87,36 +92,36 @@ class Race:
         return True
 
     def _look(self) -> bool:
+        failed = 0
         for number, leg in enumerate(self._legs):
             if not leg.done:
-                continue
+                continue  # and so not asked again below: it may have succeeded by then
             error = leg.end()[1]
             if error is None or self._final(error):
-                self._decisive = number
-                self.settled = True
+                self.decisive = number
+                self.settled = self._decided = True
                 self.winner = number if error is None else None
                 return True
-        return all(leg.done for leg in self._legs)
+            failed += 1
+        self.failures = failed
+        self._decided = failed == len(self._legs)
+        return self._decided
 
     @property
     def ending(self) -> Ending:
         """How the race ended, once it is decided."""
-        return self._legs[self._decisive].end()
+        return self._legs[self.decisive].end()
 
     @property
     def endings(self) -> list[Ending | None]:
         """How each attempt ended, in the order in which they were started; None for those still running."""
         return [leg.end() if leg.done else None for leg in self._legs]
 
-    @property
-    def failures(self) -> int:
-        """How many have ended, none of them with a success as long as the race is not settled."""
-        return sum(leg.done for leg in self._legs)
-
     def end(self, *, unwanted: bool = True) -> None:
-        """Abandon whoever did not win; with `unwanted=False` those who have ended keep what they brought."""
+        """Abandon all but the one whose `ending` is that of the race, if it is decided: an error is somebody's answer
+        too. With `unwanted=False` those who have ended keep what they brought."""
         for number, leg in enumerate(self._legs):
-            if number != self.winner and (unwanted or not leg.done):
+            if not (self._decided and number == self.decisive) and (unwanted or not leg.done):
                 leg.abandon()
         # The error of a failed attempt knows the frame of its task, and that frame knows this race.
         self._legs = []

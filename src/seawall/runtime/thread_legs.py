@@ -6,10 +6,12 @@ brings is closed. When all threads are taken, an attempt is refused instead of q
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 from seawall.errors import BulkheadFull
 from seawall.runtime import clock, forks
@@ -65,27 +67,34 @@ class Pool:
 
     def submit(self, attempt: Attempt) -> Job:
         """Run an attempt on a thread. Raises `BulkheadFull` if none is free."""
-        try:
-            seat = self._free.pop()  # atomic, as is putting it back
-        except IndexError:
+        free, run, held = self._free, contextvars.copy_context().run, list[int]()
+        with contextlib.suppress(IndexError):
+            held.append(free.pop())  # atomic, as is putting it back
+        if not held:
             taken = f"all {self.limit} threads for parallel attempts are taken"
-            raise BulkheadFull(
-                taken, policy=self.name, measured=self.limit, threshold=self.limit, retry_after=1.0
-            ) from None
-        free = self._free
-        run = contextvars.copy_context().run
+            raise BulkheadFull(taken, policy=self.name, measured=self.limit, threshold=self.limit, retry_after=1.0)
 
         def work() -> Ending:
             try:
-                return run(drive, attempt())  # type: ignore[arg-type]  # every attempt is a coroutine
+                seat = held.pop()  # it is this thread's from here on
+            except IndexError:
+                return None, RuntimeError("whoever started this attempt has not waited for it")
+            try:
+                return run(drive, _awaited(attempt))
             finally:
                 free.append(seat)
 
         try:
             return self.workers.submit(work)
         except BaseException:
-            free.append(seat)
+            # An interrupt may have come after the thread was started: then the thread has it, and brings it back.
+            with contextlib.suppress(IndexError):
+                free.append(held.pop())
             raise
+
+
+async def _awaited(attempt: Attempt) -> Ending:
+    return await attempt()
 
 
 class ThreadLeg:
@@ -98,7 +107,7 @@ class ThreadLeg:
         try:
             self._job = pool.submit(attempt)
         except (BulkheadFull, RuntimeError) as refusal:  # RuntimeError: the system has no more threads
-            self._ending = None, refusal
+            self._ending = None, refusal.with_traceback(None)  # else it would know this frame, which knows it
         else:
             self._job.on_end(bell.ring)
 
@@ -109,7 +118,7 @@ class ThreadLeg:
     def end(self) -> Ending:
         if self._ending is None:
             value, error = self._job.take()
-            self._ending = value if error is None else (None, error)
+            self._ending = (None, error) if error is not None else cast("Ending", value)
         return self._ending
 
     def abandon(self) -> None:

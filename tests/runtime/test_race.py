@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from seawall import Forking
 from seawall.runtime import clock
 from seawall.runtime.blocking import drive
 from seawall.runtime.race import Attempt, Ending, Leg, Race
 from seawall.testing import VirtualClock
+from tests.cluster.service import Service
+from tests.policies.worlds import World, in_both_worlds
 
 FAILED = OSError("failed")
 
@@ -237,3 +240,20 @@ def test_a_race_without_attempts_is_lost() -> None:
     assert bench.decided() and drive(bench.race.all_ended(None))
     assert (bench.race.settled, bench.race.endings) == (False, [])
     bench.race.end()
+
+
+@in_both_worlds
+async def test_a_value_that_cannot_be_compared_wins_all_the_same(world: World) -> None:
+    """As an array: whoever looks for the winner must not compare what the attempts brought."""
+
+    class Array:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("the truth value of an array is ambiguous")
+
+        __hash__ = None  # type: ignore[assignment]
+
+    array = Array()
+    service = Service(2).does(0, OSError).does(1, array)
+    cluster = service.cluster(Forking())
+    outcome = await world.outcome(cluster, service)
+    assert outcome.value is array and str(outcome.endpoint) == "e1:80"

@@ -117,7 +117,7 @@ class LiveForking(LiveStrategy):
                 self._latency.record(clock.now_ns() - started)
             if not race.settled:
                 return None, self._all_failed(call, race)
-            call.endpoint = branches[race.endings.index(race.ending)].endpoint
+            call.endpoint = branches[race.decisive].endpoint
             return race.ending
         except (DeadlineExceeded, NoEndpoints) as nobody:
             return None, nobody

@@ -187,7 +187,7 @@ class BroadcastError(SeawallError):
         more = f"; and {len(shown) - 3} more" if len(shown) > 3 else ""
         who = f"{self.policy}: " if self.policy else ""
         counts = f"{len(self.succeeded)} of {every} endpoints succeeded, {self.needed} had to"
-        return f"{who}{counts} ({'; '.join(shown[:3])}{more})"
+        return f"{who}{counts}" + (f" ({'; '.join(shown[:3])}{more})" if shown else "")
 
 
 class NotQueued(SeawallError):

@@ -179,8 +179,8 @@ class FailedOver(Event, kw_only=True):
 
 
 class GaveUp(Event, kw_only=True):
-    """A failover ended with an error: `reason` is `"attempts"`, `"budget"`, `"deadline"`, `"retry_after"`, or
-    `"final"` for an error that is not tried again."""
+    """A failover ended with an error: `reason` is `"attempts"`, `"budget"`, `"deadline"`, `"retry_after"`,
+    `"endpoints"` if nobody else could be asked, or `"final"` for an error that is not tried again."""
 
     attempts: int
     reason: str

@@ -177,7 +177,7 @@ def test_the_deadline_ends_the_wait_and_the_threads_go_on(gates: Gates, strategy
     began = time.monotonic()
     with deadline("50ms"), pytest.raises((DeadlineExceeded, BroadcastError)) as caught:
         cluster.call(gates)
-    assert 0.05 <= time.monotonic() - began < 5
+    assert 0.04 <= time.monotonic() - began < 5  # a broadcast keeps a moment for telling
     if isinstance(caught.value, BroadcastError):
         errors = list(caught.value.failed.values())
         assert len(errors) == 3

@@ -211,3 +211,22 @@ async def test_refusals_are_retried_only_by_name(world: World) -> None:
     assert len(full.calls) == 1 + 3
     await world.error_of(Policy(Retry(on=Rejected, budget=None, delay=0)), full)
     assert len(full.calls) == 1 + 3 + 3
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (ExceptionGroup("forks", [ConnectionError(), ConnectionResetError()]), True),
+        (ExceptionGroup("forks", [ConnectionError(), ExceptionGroup("more", [ConnectionError()])]), True),
+        (ExceptionGroup("forks", [ConnectionError(), ValueError()]), False),
+        (ExceptionGroup("forks", [ConnectionError(), TypeError()]), False),
+        (BaseExceptionGroup("forks", [ConnectionError(), KeyboardInterrupt()]), False),
+    ],
+)
+def test_a_group_is_meant_if_all_that_is_in_it_is(error: BaseException, meant: bool) -> None:
+    policy = Policy(Fallback("answer", on=ConnectionError))
+    if meant:
+        assert policy.call(fail(error)) == "answer"
+    else:
+        with pytest.raises(BaseExceptionGroup):
+            policy.call(fail(error))

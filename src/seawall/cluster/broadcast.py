@@ -20,6 +20,9 @@ from seawall.units import count_of
 
 __all__ = ["Broadcast"]
 
+RESERVE_NS = 10_000_000
+"""How much of a deadline is kept for telling who was reached; at most a tenth of it."""
+
 
 class Broadcast(Strategy[Any]):
     """Call all endpoints beside each other, whatever their health, and answer with a mapping of endpoints to values.
@@ -92,7 +95,7 @@ class LiveBroadcast(LiveStrategy):
         try:
             for attempt in told.attempts(call.most_legs):
                 race.start(attempt)
-            unreached = _unreached(call, race, in_time=await race.all_ended(call.time_left))
+            unreached = _unreached(call, race, in_time=await race.all_ended(_patience(call)))
             ended = True
         finally:
             race.end(unwanted=False)
@@ -124,6 +127,12 @@ class LiveBroadcast(LiveStrategy):
     def explain(self) -> str:
         count = self._quorum if isinstance(self._quorum, int) else {"all": "all", "majority": "most"}[self._quorum]
         return f"Broadcast: every endpoint is called, and {count} of them must succeed."
+
+
+def _patience(call: Serving) -> int | None:
+    """How long to wait for the last: not quite until the deadline, at which in async nothing could be told any more."""
+    left = call.time_left
+    return None if left is None else left - min(RESERVE_NS, max(0, left) // 10)
 
 
 class Told:

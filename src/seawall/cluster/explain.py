@@ -36,6 +36,8 @@ def _verdict(core: Core, calls: Calls) -> str:
         return f"The next call would go to all {len(members)} endpoints ({count})."
     if usable == 0 and roster.strict:
         return "The next call would fail at once, and nothing would be sent: all endpoints are silent or refuse."
+    if all(member.refuses for member in members):
+        return f"The next call would be refused, and nothing sent: the breakers of all {len(members)} endpoints refuse."
     if not roster.strict and 2 * usable < len(members):
         return f"The next call would be made; {count}, too few to be choosy, so health is ignored."
     return f"The next call would be made; {count}."

@@ -112,7 +112,7 @@ class LiveFailover(LiveStrategy):
                     nobody = failure
                     if call.has_willing:
                         continue  # those not tried yet refuse; after a pause, one that has failed is asked again
-                    self._give_up(call, made, "endpoints", str(nobody), last)
+                    self._give_up(call, made, "endpoints", getattr(nobody, "detail", str(nobody)), last)
                     break
                 made += 1
                 self.retries += 1
@@ -168,7 +168,9 @@ class LiveFailover(LiveStrategy):
         if note:
             add_note(error, f"seawall: {call.name} did not fail over: ", note)
         if events.sinks:
-            events.emit(events.GaveUp(policy=call.name, layer=self.name, attempts=made + 1, reason=reason, error=error))
+            events.emit(
+                events.GaveUp(policy=call.name, layer=self.name, attempts=call.attempts, reason=reason, error=error)
+            )
 
     def _announce(self, attempt: int, pause: int, error: BaseException) -> None:
         if events.sinks:

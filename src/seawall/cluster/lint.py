@@ -9,6 +9,7 @@ Rules, besides those of `seawall.policy.lint` for the layers of `each` and of `a
     breaker-around           one breaker over all endpoints: a single sick one opens it for all.
     attempt-timeout-total    the timeout of an attempt is not shorter than the one of the whole call.
     one-endpoint             a strategy that needs several endpoints has one only.
+    quorum                   a broadcast wants more successes than there are endpoints.
     more-retries-than-time   no time is left for another attempt after one that timed out.
     min-calls-unreachable    an endpoint gets its share of the traffic only: breaker or ejection never see enough.
     shared-policy            a live `Policy` in `each` has a breaker: one sick endpoint opens it for all.
@@ -98,6 +99,9 @@ def _strategy(core: Core, strategy: Strategy[Any], each: list[Spec]) -> Iterator
             reason = "without a timeout no endpoint ever times out, so none falls silent"
         yield Finding("no-timeout", strategy.name, f"{reason}; put a Timeout into each=(...)")
     endpoints = core.directory.members
+    if isinstance(strategy, Broadcast) and isinstance(strategy.quorum, int) and 0 < len(endpoints) < strategy.quorum:
+        text = f"it wants {strategy.quorum} successes of {len(endpoints)} endpoints: it can never succeed"
+        yield Finding("quorum", strategy.name, text)
     if len(endpoints) == 1 and isinstance(strategy, (Failover, Forking)):
         what = "fail over to" if isinstance(strategy, Failover) else "fork to"
         yield Finding("one-endpoint", strategy.name, f"there is one endpoint only, and nothing to {what}")

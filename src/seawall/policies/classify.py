@@ -31,7 +31,8 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
 
     Cancellation, `KeyboardInterrupt`, `SystemExit` and `GeneratorExit` are never meant. Named types mean their
     subclasses; but programming errors, and with `refusals=False` Seawall's own refusals, only when they are named
-    themselves. A predicate decides alone. Raises `ConfigError` for anything else.
+    themselves. A group of errors is meant if all that is in it is. A predicate decides alone. Raises `ConfigError` for
+    anything else.
     """
     shown = given(field, cast("object", on))
     if isinstance(on, (type, tuple)):
@@ -44,7 +45,7 @@ def matcher(on: Errors, field: str, *, refusals: bool) -> Matcher:
         named = tuple(kind for kind in types if issubclass(kind, special))
 
         def by_type(error: BaseException) -> bool:
-            if not isinstance(error, types):
+            if not isinstance(error, types) and not _all_are(error, types):
                 return False
             return not any(_hidden(part, special, named) for part in _parts(error))
 
@@ -66,6 +67,13 @@ def _parts(error: BaseException) -> list[BaseException]:
         return [error]
     group = cast("BaseExceptionGroup[BaseException]", error)
     return [error, *(part for inner in group.exceptions for part in _parts(inner))]
+
+
+def _all_are(error: BaseException, types: tuple[type[Exception], ...]) -> bool:
+    """Whether it is a group, as forking and task groups raise, of nothing but these."""
+    if not isinstance(error, BaseExceptionGroup):
+        return False
+    return all(isinstance(part, types) for part in _parts(error) if not isinstance(part, BaseExceptionGroup))
 
 
 def _hidden(error: BaseException, special: tuple[type, ...], named: tuple[type, ...]) -> bool:

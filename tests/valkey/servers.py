@@ -80,7 +80,7 @@ class Server:
             command += [str(file), "--sentinel"]
         else:
             command += ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-            command += ["--dir", str(self.folder), "--databases", "16", *self.options]
+            command += ["--dir", str(self.folder), "--repl-diskless-sync-delay", "0", *self.options]
             if self.unix:
                 command += ["--unixsocket", self.socket]
         with (self.folder / "log").open("ab") as log:

@@ -6,7 +6,7 @@ local bucket = {}
 
 function bucket.load(l)
   local s = call('GET', l.key)
-  l.at, l.q, l.r, l.each = now, 0, 0, l.b + l.c / l.a
+  l.at, l.q, l.r, l.each = 0, 0, 0, l.b + l.c / l.a
   if not s then return end
   local at, q, r, each = unpack_at('>dddd', s)
   l.at, l.q, l.r = at, q, r

@@ -6,13 +6,13 @@ local fixed = {}
 
 function fixed.load(l)
   local s = call('GET', l.key)
-  l.at, l.n = now - now % l.b, 0
+  l.at, l.n = 0, 0
   if not s then return end
   local at, n, length = unpack_at('>ddd', s)
   if length == l.b then
     l.at, l.n = at, n
   elseif at <= now and now < at + length then
-    l.n = min(n, 2 * l.d)
+    l.at, l.n = now - now % l.b, min(n, 2 * l.d)
   end
 end
 
@@ -55,7 +55,7 @@ local sliding = {}
 
 function sliding.load(l)
   local s = call('GET', l.key)
-  l.at, l.n = floor(now / l.b), {}
+  l.at, l.n = 0, {}
   if s then
     local at, length = unpack_at('>dd', s)
     local many = (#s - 16) / 4
@@ -65,6 +65,7 @@ function sliding.load(l)
       return
     end
     -- Of another shape: each count goes to the bucket in which the end of its old one lies, or now if that is sooner.
+    l.at = floor(now / l.b)
     for i = 1, many do
       local ends = min((at - i + 2) * length - 1, now)
       local place = l.at - floor(ends / l.b) + 1

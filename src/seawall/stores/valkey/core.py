@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
@@ -79,11 +80,17 @@ class Core:
         if address is not None and self.breakers.is_open(address) and not self.routes.must_ask():
             return Outage(f"{self.label}: left alone for a while, since it did not answer")
         await (self._tasks() if runtime.is_async else self.threads()).carry(parcel)
+        if self.standing.doubt is not None:
+            self._warn(self.standing.doubt)
         error = parcel.error
         if error is None or isinstance(error, Outage):
             return error
         # Many may wait for one call: each gets an error with a traceback of his own.
         raise BackendUnavailable(str(error)) from error.__cause__
+
+    def _warn(self, doubt: str) -> None:
+        self.standing.doubt = None
+        warnings.warn(f"{self.label}: {doubt}", RuntimeWarning, stacklevel=2)
 
     async def post(self, runtime: Runtime, parcel: Parcel) -> None:
         """Send it, and do not wait."""
@@ -134,7 +141,7 @@ class Core:
         return client
 
     def _exchange(self, line: Any) -> Exchange:
-        return Exchange(self.site, self.routes, self.breakers, self.pace, line, self.standing.heard)
+        return Exchange(self.site, self.routes, self.breakers, self.pace, line, self.standing)
 
     async def close(self, *, is_async: bool) -> None:
         """Close the connections of all threads, or of the running loop."""

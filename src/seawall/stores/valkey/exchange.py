@@ -13,6 +13,7 @@ Every wait ends: connecting within `connect_ns`, a call within `call_ns`, all of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from seawall.machines.verdict import Verdict
@@ -23,6 +24,7 @@ from seawall.stores.valkey.parcels import MOST_UNITS, Parcel, call_of, command, 
 from seawall.stores.valkey.routes import Routes
 from seawall.stores.valkey.script import script
 from seawall.stores.valkey.site import Address, Site
+from seawall.stores.valkey.standing import Standing, evicts
 
 __all__ = ["Exchange", "Line", "Pace"]
 
@@ -65,15 +67,14 @@ class Exchange:
         breakers: Breakers,
         pace: Pace,
         line: Callable[..., Line],
-        heard: Callable[[], object],
+        standing: Standing,
     ) -> None:
         self._site = site
         self._routes = routes
         self._breakers = breakers
         self._pace = pace
         self._line = line
-        self._heard = heard
-        """Told whenever a server has decided something."""
+        self._standing = standing
         self._idle: dict[Address, list[Line]] = {}
         self._closed = False
 
@@ -179,7 +180,18 @@ class Exchange:
                 else:
                     raise answer
             loads, with_text = unknown, True
+        await self._look_around(line, until_ns)
         return again
+
+    async def _look_around(self, line: Line, until_ns: int) -> None:
+        """Once in a process: whether the server might throw states away. It is no matter if it does not tell."""
+        if self._standing.looked:
+            return
+        self._standing.looked = True
+        with suppress(Exception):
+            until = min(until_ns, clock.now_ns() + self._pace.call_ns)
+            (memory,) = await line.talk(command(b"INFO", b"memory"), 1, until)
+            self._standing.doubt = evicts(memory)
 
     def _loads(self, parcels: list[Parcel]) -> Iterable[list[Parcel]]:
         """What goes into one call: keys of one slot on a cluster, at most so many anywhere."""
@@ -198,7 +210,7 @@ class Exchange:
         for parcel in deliver(bytes(answer), load):
             text = parcel.reply.decode("utf-8", "replace")
             parcel.settle(Outage(text) if is_outage(text) else explained(self._site.label, text))
-        self._heard()
+        self._standing.heard()
         for parcel in load:
             parcel.settle()
 

@@ -41,6 +41,7 @@ BY_CLASS: tuple[tuple[type[Exception], str], ...] = (
     (redis_errors.AuthenticationError, "WRONGPASS"),
     (redis_errors.AuthenticationWrongNumberOfArgsError, "WRONGPASS"),
     (redis_errors.AuthorizationError, "WRONGPASS"),
+    (redis_errors.ClusterCrossSlotError, "CROSSSLOT"),
     (redis_errors.ClusterDownError, "CLUSTERDOWN"),
     (redis_errors.TryAgainError, "TRYAGAIN"),
     (redis_errors.MasterDownError, "MASTERDOWN"),
@@ -51,7 +52,7 @@ REMEDIES = {
     "NOPERM": "the user lacks rights: `seawall doctor` shows the ACL rule that it needs",
     "WRONGTYPE": "other data lies under the prefix of these keys: choose another prefix",
     "MOVED": "the server is part of a cluster: write valkey+cluster://host in the URL",
-    "HOLDS": "settle or cancel holds, or let them last less long",
+    "CROSSSLOT": "the server is part of a cluster: write valkey+cluster://host in the URL",
 }
 
 

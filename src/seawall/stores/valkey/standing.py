@@ -11,7 +11,7 @@ from seawall.runtime import clock
 from seawall.stores.valkey.parcels import Op, Parcel, bulk, unit
 from seawall.stores.valkey.routes import slot_of
 
-__all__ = ["Standing"]
+__all__ = ["Standing", "evicts"]
 
 CALL_EVERY_NS = 3_000_000_000
 CALM_NS = 10_000_000_000
@@ -40,6 +40,10 @@ class Standing:
         self.since_ns: int | None = None
         """When the outage began; None in good times."""
         self._failed_ns = 0
+        self.looked = False
+        """Whether somebody has looked at how the server is set up."""
+        self.doubt: str | None = None
+        """What was found then, until somebody is told."""
         self.decided: Counter[str] = Counter()
         """How often a decision was made without the store, by what became of it."""
 
@@ -85,6 +89,19 @@ class Standing:
         if parcel.error is None:
             (nodes,) = unpack_from(">d", parcel.reply, parcel.at)
             self.nodes_seen = int(nodes)
+
+
+def evicts(memory: bytes) -> str | None:
+    """What is wrong if a server, by its `INFO memory`, drops states when its memory is full; else None."""
+    lines = bytes(memory).decode().splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    policy, most = facts.get("maxmemory_policy", "noeviction"), facts.get("maxmemory", "0")
+    if policy == "noeviction" or most == "0":
+        return None
+    return (
+        f"maxmemory-policy is {policy}: when its memory is full the server drops counters, and whoever had used up his "
+        "limit begins anew. Set it to noeviction, or keep limits on a server of their own"
+    )
 
 
 class _Count:

@@ -88,15 +88,16 @@ def test_the_wait_of_the_sketch_is_tight(unit: int, burst: int, trace: list[tupl
     places = [Random(number).getrandbits(96) for number in range(4)]
     for who, pause, cost in trace:
         now += pause
-        wait = sketch.take(places[who], now, cost, commit=False)
-        assert sketch.take(places[who], now + wait, cost, commit=False) == 0
-        assert not wait or sketch.take(places[who], now + wait - 1, cost, commit=False) == 1
+        _, wait, _ = sketch.judge(places[who], now, cost)
+        assert sketch.judge(places[who], now + wait, cost)[1] == 0
+        assert not wait or sketch.judge(places[who], now + wait - 1, cost)[1] == 1
         assert sketch.take(places[who], now, cost) == wait
-        assert sketch.rest(places[who], now + sketch.rest(places[who], now)) == 0
-        left = sketch.left(places[who], now)
+        left, _, rest = sketch.judge(places[who], now, 0)
+        assert sketch.judge(places[who], now + rest, 0) == (burst, 0, 0)
+        assert not rest or sketch.judge(places[who], now + rest - 1, 0)[2] == 1
         assert 0 <= left <= burst
-        assert not left or sketch.take(places[who], now, left, commit=False) == 0
-        assert left == burst or sketch.take(places[who], now, left + 1, commit=False) > 0
+        assert not left or sketch.judge(places[who], now, left)[1] == 0
+        assert left == burst or sketch.judge(places[who], now, left + 1)[1] > 0
 
 
 @QUICK
@@ -115,22 +116,23 @@ def test_a_refusal_changes_nothing(burst: int, cost: int, others: int) -> None:
 def test_what_is_counted_without_asking_is_a_debt_that_does_not_vanish(cost: int, burst: int, debt: int) -> None:
     sketch = Sketch(SECOND, burst, 0)
     sketch.add(7, 0, cost, debt)
-    assert sketch.rest(7, 0) == min(cost, debt) * SECOND
-    assert sketch.idle(sketch.rest(7, 0))
-    assert cost == 0 or not sketch.idle(sketch.rest(7, 0) - 1)
+    _, _, rest = sketch.judge(7, 0, 0)
+    assert rest == min(cost, debt) * SECOND
+    assert sketch.idle(rest)
+    assert cost == 0 or not sketch.idle(rest - 1)
 
 
 @QUICK
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.lists(st.integers(0, 5), max_size=8), st.integers(0, 10**6))
 def test_a_live_change_takes_over_what_is_used(unit: int, other: int, costs: list[int], pause: int) -> None:
     """In units of the new limit, rounded up, and up to its burst; never less."""
-    was, limit, now = Sketch(unit, 5, 0), Sketch(other, 5, pause), pause
+    was, limit, now = Sketch(unit, 5, 0, width=999), Sketch(other, 5, pause, width=999), pause
     for key, cost in enumerate(costs):
         was.take(key * 77_777, 0, cost)
     limit.take_over(was, now)
     for key in range(len(costs)):
-        used = Fraction(was.rest(key * 77_777, now), unit)
-        assert limit.rest(key * 77_777, now) == min(5 * other, -(-used * other // 1))
+        used = Fraction(was.judge(key * 77_777, now, 0)[2], unit)
+        assert limit.judge(key * 77_777, now, 0)[2] == min(5 * other, -(-used * other // 1))
 
 
 def test_a_sketch_of_any_limit_is_of_the_same_size_and_stays_so() -> None:

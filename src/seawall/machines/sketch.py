@@ -49,23 +49,32 @@ class Sketch:
         begun = least if cost > self._burst else max(at, least)
         return max(0, begun + (cost - self._burst) * self._unit_ns - at)
 
-    def take(self, hashed: int, now: int, cost: int, *, commit: bool = True) -> int:
-        """0 if admitted, else nanoseconds to wait. `hashed` has 32 good bits for each row."""
+    def judge(self, hashed: int, now: int, cost: int) -> tuple[int, int, int]:
+        """What is left of a burst, nanoseconds until the cost is admitted, and until the key owes nothing.
+
+        A wait of 0: it would be admitted. `hashed` has 32 good bits for each row.
+        """
+        at, width = now - self._base_ns, self._width
+        least = min([row[(hashed >> 32 * number) % width] for number, row in enumerate(self._rows)])
+        owed = max(0, least - at)
+        return max(0, self._burst - -(-owed // self._unit_ns)), self._wait(least, at, cost), owed
+
+    def take(self, hashed: int, now: int, cost: int) -> int:
+        """0 if admitted, else nanoseconds to wait."""
         at, cells = now - self._base_ns, self._cells(hashed)
-        least = min(row[place] for row, place in cells)
+        least = min([row[place] for row, place in cells])
         wait = self._wait(least, at, cost)
-        if commit:
-            if wait:
-                self.refused += 1
-            else:
-                self.admitted += 1
-                self._raise(cells, min(LAST, max(at, least) + cost * self._unit_ns))
+        if wait:
+            self.refused += 1
+        else:
+            self.admitted += 1
+            self._raise(cells, min(LAST, max(at, least) + cost * self._unit_ns))
         return wait
 
     def add(self, hashed: int, now: int, cost: int, debt: int) -> None:
         """Count a cost without asking, up to `debt` units beyond now."""
         at, cells = now - self._base_ns, self._cells(hashed)
-        least = min(row[place] for row, place in cells)
+        least = min([row[place] for row, place in cells])
         self._raise(cells, min(LAST, at + debt * self._unit_ns, max(at, least) + cost * self._unit_ns))
 
     def take_over(self, was: Sketch, now: int) -> None:
@@ -76,14 +85,6 @@ class Sketch:
                 if cell > at:
                     row[place] = min(most, -(-(cell - at) * self._unit_ns // was._unit_ns))
                     self._latest = max(self._latest, row[place])
-
-    def rest(self, hashed: int, now: int) -> int:
-        """Nanoseconds until the key owes nothing; 0: it owes nothing now."""
-        return max(0, min(row[place] for row, place in self._cells(hashed)) - (now - self._base_ns))
-
-    def left(self, hashed: int, now: int) -> int:
-        """How much of a burst the key would be admitted now."""
-        return max(0, self._burst - -(-self.rest(hashed, now) // self._unit_ns))
 
     def idle(self, now: int) -> bool:
         """Whether no key owes anything any more."""

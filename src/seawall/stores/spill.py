@@ -55,12 +55,10 @@ class Spill:
     def look(self, place: int, cost: int, held: int = 0) -> Numbers:
         """What is left, and the nanoseconds to wait and until nothing is used; a wait of 0: it would be admitted."""
         now = clock.now_ns()
-        inside = self._inside(now)
-        wait = self._sketch.take(place, inside, cost + held, commit=False)
+        left, wait, rest = self._sketch.judge(place, self._inside(now), cost + held)
         if cost + held > self._capacity:
             wait = max(1, wait)
-        left, rest = self._sketch.left(place, inside) - held, self._sketch.rest(place, inside)
-        return left, self._span(now, wait), self._span(now, rest)
+        return left - held, self._span(now, wait), self._span(now, rest)
 
     def take(self, place: int, cost: int) -> Numbers:
         """Count what `look` would admit; the numbers afterwards."""
@@ -73,7 +71,7 @@ class Spill:
 
     def owes(self, place: int) -> bool:
         """Whether something is used of this key, or of those with which it shares its cells."""
-        return self._sketch.rest(place, self._inside(clock.now_ns())) > 0
+        return self._sketch.judge(place, self._inside(clock.now_ns()), 0)[2] > 0
 
     @property
     def idle(self) -> bool:

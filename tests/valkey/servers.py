@@ -95,6 +95,16 @@ class Server:
     def _log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")[-500:]
 
+    def wait_for(self, replica: Server) -> None:
+        """Wait until a replica has all that was written; WAIT would only speak of what its own connection wrote."""
+        written = self.do("INFO", "replication")["master_repl_offset"]
+
+        def has_it() -> bool:
+            told = replica.do("INFO", "replication")
+            return bool(told.get("master_link_status") == "up" and told["slave_repl_offset"] >= written)
+
+        until(has_it, "the replica has everything")
+
     def client(self, **options: Any) -> redis.Redis:
         """A plain client, for looking behind the scenes."""
         return redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=5, **options)

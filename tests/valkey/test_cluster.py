@@ -209,10 +209,10 @@ def test_sentinels_name_the_server_before_and_after_a_failover(watched: Watched,
     short: Valkey = store(watched.url, on_outage="closed", connect_timeout="300ms", timeout="300ms")
     limiter = Limiter(TokenBucket("1000/h"), name="watched", store=short)
     assert limiter.hit("ann", 400)
-    assert watched.primary.do("WAIT", 1, 5_000) == 1
+    watched.primary.wait_for(watched.replica)
     watched.sentinels[0].kill()
     assert limiter.hit("ann", 100), "the other sentinels suffice, and the one that is known already"
-    assert watched.primary.do("WAIT", 1, 5_000) == 1
+    watched.primary.wait_for(watched.replica)
     watched.primary.kill()
     assert not limiter.hit("ann")
     decision = until(lambda: limiter.hit("ann"), "the replica is promoted", 20)

@@ -10,7 +10,11 @@ function bucket.load(l)
   if not s then return end
   local at, q, r, each = unpack_at('>dddd', s)
   l.at, l.q, l.r = at, q, r
-  if each ~= l.each then l.kind.change(l, r > 0 and q + 1 or q, each) end
+  if each ~= l.each then
+    -- Up to now time passed at the rate of those numbers.
+    l.at, l.r = now, 0
+    l.kind.change(l, (r > 0 and q + 1 or q) - max(0, now - at), each)
+  end
 end
 
 function bucket.move(l, t)
@@ -50,8 +54,8 @@ end
 local token = setmetatable({}, {__index = bucket})
 
 function token.change(l, q, each)
-  q = ceil(q / each * l.each)
-  l.q, l.r = q, 0
+  q = ceil(max(0, q) / each * l.each)
+  l.q = q
   local most_q, most_r = l.e, l.f
   if q > l.d * l.each then most_q, most_r = plus(l.e, l.f, l.e, l.f, l.a) end
   if more(l.q, l.r, most_q, most_r) then l.q, l.r = most_q, most_r end
@@ -75,7 +79,8 @@ local leaky = setmetatable({}, {__index = bucket})
 
 -- Slots that are handed out stay where they are; the next is a new step behind the last.
 function leaky.change(l, q, each)
-  l.q, l.r = plus(max(0, ceil(q - each)), 0, l.b, l.c, l.a)
+  l.q, l.r = plus(ceil(q - each), 0, l.b, l.c, l.a)
+  if l.q < 0 then l.q, l.r = 0, 0 end
 end
 
 function leaky.fits(l, n)

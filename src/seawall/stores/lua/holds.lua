@@ -89,7 +89,7 @@ end
 local function add_hold(u, name, ends)
   local costs = {}
   local fresh, size = not u.first, 16 + 8 * u.n
-  if not fresh and call('STRLEN', u.holds) >= size * MOST_HOLDS then return false end
+  if not fresh and call('STRLEN', u.holds) > size * MOST_HOLDS then return false end
   for i, l in ipairs(u) do
     costs[i] = max(l.cost, 0)
     l.held = l.held + costs[i]

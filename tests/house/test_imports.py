@@ -14,10 +14,19 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SOURCE / "seawall"
 IMPURE = {"asyncio", "os", "random", "socket", "threading", "time"}
 OWN_TIME = {"cli", "demo", "runtime", "testing"}
+INTEGRATIONS = {
+    "aiohttp": {"aiohttp", "multidict", "yarl"},
+    "celery": {"celery"},
+    "django": {"asgiref", "django"},
+    "fastapi": {"fastapi", "starlette"},
+    "flask": {"flask", "werkzeug"},
+    "httpx": {"httpx", "httpx2"},
+}
+"""What each integration may import besides: its own framework."""
 THIRD_PARTY = {
     "demo": {"aiohttp"},
     "cli": {"aiohttp"},
-    "integrations": {"aiohttp", "httpx", "httpx2", "multidict", "yarl"},
+    "integrations": set[str]().union(*INTEGRATIONS.values()),
     "stores": {"redis"},
     "testing": {"pytest"},
 }
@@ -60,6 +69,15 @@ def test_third_party_packages_stay_in_their_places() -> None:
         inside = path.relative_to(PACKAGE)
         allowed = THIRD_PARTY.get(inside.parts[0], set()) | {"seawall"} | sys.stdlib_module_names
         found += [f"{inside}:{line} imports {name}" for line, name in imports_of(path) if name not in allowed]
+    assert not found
+
+
+def test_an_integration_imports_no_framework_but_its_own() -> None:
+    found: list[str] = []
+    for path in sorted((PACKAGE / "integrations").rglob("*.py")):
+        name = path.relative_to(PACKAGE / "integrations").parts[0].removesuffix(".py")
+        allowed = INTEGRATIONS.get(name, set()) | {"seawall"} | sys.stdlib_module_names
+        found += [f"{name}:{line} imports {module}" for line, module in imports_of(path) if module not in allowed]
     assert not found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -17,7 +17,7 @@ from seawall.policies.functions import check_predicate
 from seawall.stores.decision import Decision
 from seawall.stores.fields import fields_of, legacy_fields_of, wire_fields_of
 
-__all__ = ["CostOf", "Entrance", "Exempt", "Fields", "PartsOf", "check_limiter", "messages_of"]
+__all__ = ["CostOf", "Entrance", "Exempt", "Fields", "PartsOf", "check_limiter", "messages_of", "tell"]
 
 PartsOf = Callable[[Request], Mapping[str, Any] | Awaitable[Mapping[str, Any]]]
 """What `Rules` decide by: the parts of a request."""
@@ -26,6 +26,7 @@ Exempt = Iterable[str] | Callable[[Request], object]
 """Paths (`"/health"`, or `"/static/*"` for all that begin so), or a predicate of the request."""
 Fields = Literal["draft", "legacy", "both", "none"]
 SECOND = 1_000_000_000
+LEFT = "X-RateLimit-Remaining"
 
 
 class Entrance:
@@ -171,6 +172,24 @@ def _refusal(seconds: int | None) -> Problem:
     problem = problem_for(RateLimited(retry_after=seconds))
     assert problem is not None, "a refusal is Seawall's own to answer"
     return problem
+
+
+def tell(headers: MutableMapping[str, str], fields: Mapping[str, str]) -> None:
+    """Put the fields among headers that may hold those of another limit.
+
+    Lists of the draft are joined. The older fields have room for one limit: the one that has less left.
+    """
+    for name in ("RateLimit-Policy", "RateLimit"):
+        if name in fields:
+            before = headers.get(name)
+            headers[name] = f"{before}, {fields[name]}" if before else fields[name]
+    left = fields.get(LEFT)
+    if left is not None:
+        before = headers.get(LEFT, "")
+        if not (before.isascii() and before.isdigit()) or int(left) < int(before):
+            for name, value in fields.items():
+                if name.startswith("X-"):
+                    headers[name] = value
 
 
 def messages_of(owner: str, limiter: Limiter | Rules, messages: Limiter | Rules | None) -> Entrance | None:

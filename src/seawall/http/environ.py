@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seawall.http.problem import Problem
 from seawall.http.request import Request
@@ -12,7 +12,7 @@ from seawall.http.request import Request
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
 
-__all__ = ["peer_of", "request_of", "status_line"]
+__all__ = ["peer_of", "request_of", "status_line", "values_in"]
 
 
 def peer_of(environ: WSGIEnvironment) -> str | None:
@@ -20,17 +20,29 @@ def peer_of(environ: WSGIEnvironment) -> str | None:
     return environ.get("REMOTE_ADDR") or None
 
 
-def request_of(environ: WSGIEnvironment) -> Request:
-    """The request, for key functions. A header that was sent twice has one value here, joined by a comma."""
+def values_in(environ: Mapping[str, Any]) -> Callable[[str], Sequence[str]]:
+    """The headers. One that was sent twice has one value here, joined by a comma."""
 
     def values(name: str) -> Sequence[str]:
         spelled = name.upper().replace("-", "_")
         key = spelled if spelled in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{spelled}"
         return [environ[key]] if key in environ else []
 
+    return values
+
+
+def request_of(environ: WSGIEnvironment, native: Any = None, operation: str | None = None) -> Request:
+    """The request, for key functions; `native` is a framework's own, if there is one."""
     # PEP 3333: the bytes of the path, each as a character of latin-1.
     path = environ.get("PATH_INFO", "").encode("latin-1", "replace").decode("utf-8", "replace") or "/"
-    return Request(environ.get("REQUEST_METHOD", "GET"), path, peer_of(environ), values, environ)
+    return Request(
+        environ.get("REQUEST_METHOD", "GET"),
+        path,
+        peer_of(environ),
+        values_in(environ),
+        environ if native is None else native,
+        operation,
+    )
 
 
 def status_line(problem: Problem) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from seawall.http.scope import Message, Receive, Send
 
-__all__ = ["Metered"]
+__all__ = ["POLICY_VIOLATION", "REASON", "Metered"]
 
 POLICY_VIOLATION = 1008
 REASON = "too many messages"

@@ -8,7 +8,19 @@ from typing import Any
 from seawall.http.problem import Problem
 from seawall.http.request import Request
 
-__all__ = ["DENIAL", "App", "Message", "Receive", "Scope", "Send", "can_deny", "peer_of", "request_of", "send_problem"]
+__all__ = [
+    "DENIAL",
+    "TRY_AGAIN_LATER",
+    "App",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "can_deny",
+    "peer_of",
+    "request_of",
+    "send_problem",
+]
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from seawall import __version__
-from seawall.cli import demo
+from seawall.cli import demo, doctor
 
 __all__ = ["main"]
 
@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"seawall {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_to(commands)
+    doctor.add_to(commands)
     options = parser.parse_args(argv)
     try:
         code: int = options.run(options)

@@ -67,6 +67,19 @@ class Core:
         self._loops: dict[asyncio.AbstractEventLoop, TaskClient] = {}
         self._latest: tuple[asyncio.AbstractEventLoop, TaskClient] | None = None
 
+    def patient(self, patience_ns: int) -> Core:
+        """The same, but in no hurry, without a breaker, and with keys of its own."""
+        return Core(
+            self.site,
+            prefix=f"{self.prefix.decode()}:doctor",
+            secret=self._secret,
+            pace=Pace(patience_ns, patience_ns),
+            on_outage="closed",
+            nodes=1,
+            rules=None,
+            connections=1,
+        )
+
     def subject(self, key: str) -> bytes:
         """The hash under which a server knows a key: nobody who reads it there can tell whose it is."""
         data = key.encode("utf-8", "surrogatepass")

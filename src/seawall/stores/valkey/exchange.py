@@ -83,7 +83,7 @@ class Exchange:
         todo: list[tuple[Parcel, Redirect | None]] = [(parcel, None) for parcel in parcels]
         for _ in range(MOST_HOPS):
             if self._routes.must_ask():
-                error = await self._ask_the_way(until_ns)
+                error = await self.find_the_way(until_ns)
                 if error is not None and (not isinstance(error, Outage) or not self._routes.knows):
                     self._fail([parcel for parcel, _ in todo], error)
                     return
@@ -136,7 +136,7 @@ class Exchange:
             again = await self._calls(address, parcels, until_ns, asking=asking)
             verdict = Verdict.OK
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told to those who wait
-            failed, verdict = self._meaning(error, address), Verdict.OK
+            failed, verdict = self.meaning(error, address), Verdict.OK
             if isinstance(failed, Outage):
                 self._routes.doubt()
                 verdict = Verdict.FAIL
@@ -220,7 +220,8 @@ class Exchange:
             self._routes.moved(redirect.slot, redirect.address)
         return redirect
 
-    def _meaning(self, error: Exception, address: Address) -> Exception:
+    def meaning(self, error: Exception, address: Address) -> Exception:
+        """An outage, or what a caller is told of what is wrong."""
         if is_outage(error):
             return Outage(f"{_name(address)}: {str(error).strip() or type(error).__name__}", error)
         return explained(self._site.label, error)
@@ -260,7 +261,7 @@ class Exchange:
         await self._keep(address, line)
         return answers
 
-    async def _ask_the_way(self, until_ns: int) -> Exception | None:
+    async def find_the_way(self, until_ns: int) -> Exception | None:
         """Ask guides until one answers; returns the error of the last if none does."""
         routes = self._routes
         settings = self._site.sentinel_settings if routes.mode == "sentinel" else self._site.settings
@@ -271,10 +272,10 @@ class Exchange:
             try:
                 (answer,) = await self._ask(guide, [routes.question], until_ns, settings)
             except Exception as error:  # noqa: BLE001  # the next one may know
-                failed = self._meaning(error, guide)
+                failed = self.meaning(error, guide)
             else:
                 if isinstance(answer, Exception):
-                    failed = self._meaning(answer, guide)
+                    failed = self.meaning(answer, guide)
                 elif routes.learn(answer, guide):
                     return None
                 else:

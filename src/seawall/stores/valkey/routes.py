@@ -47,6 +47,10 @@ class Routes:
         """Whether there is a map, in doubt or not."""
         return bool(self._slots) or self._only is not None
 
+    def servers(self) -> list[Address]:
+        """All that have something, as far as is known."""
+        return list(dict.fromkeys(address for address in [self._only, *self._slots] if address is not None))
+
     def must_ask(self) -> bool:
         """Whether the map should be asked for before it is used."""
         return self._doubted and (not self.knows or clock.now_ns() >= self._asked_ns + AGAIN_NS)

@@ -14,6 +14,7 @@ from seawall.runtime.blocking import drive
 from seawall.units import Duration, count_of, duration_ns
 
 if TYPE_CHECKING:
+    from seawall.stores.valkey.doctor import Finding
     from seawall.stores.valkey.table import ValkeyTable
 
 __all__ = ["Valkey"]
@@ -120,6 +121,12 @@ class Valkey:
     async def aclose(self) -> None:
         """Close the connections of the running loop, which otherwise happens when it shuts down."""
         await self._core.close(is_async=True)
+
+    def examine(self) -> list[Finding]:
+        """Look at the servers and tell what is right and what is wrong with them, as `seawall doctor` does."""
+        from seawall.stores.valkey.doctor import examine  # noqa: PLC0415  # needs redis-py
+
+        return drive(examine(self._core))
 
     def snapshot(self) -> dict[str, Any]:
         """Whether it answers, and what was decided without it, as JSON-ready values."""

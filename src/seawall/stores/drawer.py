@@ -6,6 +6,7 @@ ones must be empty again they are dropped as a whole, so an idle key costs nothi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from seawall.machines.limit import Limit
@@ -51,16 +52,20 @@ class Drawer:
 
     def turn(self, now: int) -> None:
         """Drop what must be empty again."""
-        late = now >= self.turn_ns + self._span
+        turn_ns, span = self.turn_ns, self._span
         owing: dict[str, Any] = {}
         for key in self._in_debt:
-            state = self.young.pop(key, None) or self.old.get(key)
+            state = self.young.get(key, self.old.get(key))
             if state is not None and self.limit.rest(state, now) > 0:
                 owing[key] = state
-        self._in_debt = set(owing)
-        self.old = {} if late else self.young  # if it is late, these were not touched for long enough either
+        in_debt = set(owing)
+        if self.turn_ns != turn_ns:
+            return  # a finalizer came in between, and has turned it
+        # No call from here to the end: see looking.py.
+        self._in_debt = in_debt
+        self.old = self.young if now < turn_ns + span else {}  # if it is late, the younger ones are old enough too
         self.young = owing
-        self.turn_ns = now + self._span
+        self.turn_ns = now + span
         if self.spill is not None and self.spill.idle:
             self.spill = None
 
@@ -92,15 +97,35 @@ class Drawer:
         """Whether one more key may be kept."""
         return len(self.young) + len(self.old) < self._most
 
+    def put(self, key: str, state: Any, after: Any) -> bool:
+        """Change a state; False, and nothing done, if it is not what it was."""
+        young = self.young
+        if (young[key] if key in young else None) is not state:  # noqa: SIM401  # no call: see looking.py
+            return False
+        young[key] = after
+        return True
+
+    def change_state(self, key: str, step: Callable[[Any, int], Any]) -> None:
+        """Let `step` make another state of one that there is."""
+        while True:
+            now = self.now()
+            state = self.find(key, now)
+            if state is None or self.put(key, state, step(state, now)):
+                return
+
     def add(self, key: str, cost: int, late_ns: int = 0) -> None:
         """Count a cost without asking, as of `late_ns` ago."""
-        now = self.now()
-        state = self.find(key, now)
-        place = self.place_in_spill(key) if state is None else None
-        if place is not None and self.spill is not None:
-            self.spill.add(place, cost, late_ns)
-        else:
-            self._keep(key, self.limit.add(state, max(0, now - late_ns), cost), now)
+        while True:
+            now = self.now()
+            state = self.find(key, now)
+            place = self.place_in_spill(key) if state is None else None
+            if place is not None and self.spill is not None:
+                self.spill.add(place, cost, late_ns)
+                return
+            after = self.limit.add(state, max(0, now - late_ns), cost)
+            if self.put(key, state, after):
+                self._watch(key, after, now)
+                return
 
     def forget(self, key: str) -> None:
         """Drop the state of a key."""
@@ -118,11 +143,11 @@ class Drawer:
         self.spill = None if self.spill is None else Spill(limit, self.spill)
         self.young, self.old, self._in_debt = {}, {}, set()
         for key, state in before.items():
-            self._keep(key, carried(was, limit, state, now), now)
+            self.young[key] = after = carried(was, limit, state, now)
+            self._watch(key, after, now)
         self.turn_ns = now + self._span
 
-    def _keep(self, key: str, state: Any, now: int) -> None:
-        self.young[key] = state
+    def _watch(self, key: str, state: Any, now: int) -> None:
         if self.limit.rest(state, now) > self.limit.forget_ns:
             self._in_debt.add(key)
 

@@ -78,8 +78,7 @@ def _bucket_hit(
             after = (v if state is None else max(v, state)) + need
             if after - v > full:
                 return state, False
-            drawer.young[key] = after
-            return after, True
+            return (after, True) if drawer.put(key, state, after) else None
 
     def hit(key: Any = "", cost: Any = 1) -> Decision:
         need = per_token

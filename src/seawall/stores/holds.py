@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
 from typing import ClassVar
 
 __all__ = ["Hold", "Holds"]
@@ -38,7 +37,7 @@ class _Subject:
 class Holds:
     """The open holds by subject, and by the time at which they expire. Not safe for threads by itself."""
 
-    __slots__ = ("_by_time", "_number", "_open", "by_key", "most")
+    __slots__ = ("_by_time", "_open", "by_key", "most", "number")
 
     SLACK: ClassVar[int] = 64
 
@@ -47,7 +46,7 @@ class Holds:
         self.by_key: dict[str, _Subject] = {}
         self._by_time: list[tuple[int, int, Hold]] = []
         """Settled ones too, until they outnumber the open ones."""
-        self._number = 0
+        self.number = 0
         self._open = 0
 
     def __len__(self) -> int:
@@ -57,9 +56,9 @@ class Holds:
         """False if there are too many."""
         if self._open >= self.most:
             return False
-        self._number += 1
+        self.number += 1
         self._open += 1
-        hold.number = self._number
+        hold.number = self.number
         subject = self.by_key.setdefault(hold.key, _Subject())
         subject.holds[hold.number] = hold
         subject.count(hold, 1)
@@ -102,9 +101,8 @@ class Holds:
             heapq.heappop(self._by_time)
         return self._by_time[0][0]
 
-    def take_expired(self, now_ns: int) -> Iterator[Hold]:
-        """Remove the holds that have expired, oldest first."""
-        while self._by_time and self._by_time[0][0] <= now_ns:
-            _, _, hold = heapq.heappop(self._by_time)
-            if self.remove(hold):
-                yield hold
+    def expired(self, now_ns: int) -> Hold | None:
+        """The one that expired first, if any has."""
+        if not self._open or self.first_expiry() > now_ns:
+            return None
+        return self._by_time[0][2]

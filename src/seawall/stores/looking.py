@@ -3,7 +3,8 @@
 Any allocation may start the garbage collector, and what it frees may be an abandoned call that settles a hold or gives
 back a slot: in this very thread, in the middle of a step. A plain lock would wait for itself for ever, and a reentrant
 one lets the second step into the middle of the first. So what only tells something is put off until the step is over,
-and a decision looks again if a state is not the one that it has seen.
+and whatever else changes a state looks again if it is not the one that it has seen. That look and the writing are one
+step where no call and no jump backwards lies between them: only there does the interpreter do other things.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ __all__ = ["Changing", "Look", "answer", "commit", "refuse"]
 class Changing:
     """The lock of a table, which also turns the fast way off (see fast_hit.py)."""
 
-    __slots__ = ("_depth", "_holder", "_later", "_table")
+    __slots__ = ("_holder", "_later", "_table", "depth")
 
     def __init__(self, table: MemoryTable) -> None:
         self._table = table
-        self._depth = 0
+        self.depth = 0
         self._holder = 0
         self._later: deque[Callable[[], object]] = deque()
 
     def __enter__(self) -> None:
         self._table.lock.acquire()
-        self._depth += 1
+        self.depth += 1
         self._table.careful = True
         self._holder = threading.get_ident()
 
     def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        done = not self._depth
+        self.depth -= 1
+        done = not self.depth
         if done:
             self._holder = 0
             self._table.careful = bool(self._table.holds.by_key)
@@ -92,15 +93,19 @@ class Look:
 
     def commit(self) -> bool:
         """Make it so; False if the state has changed since."""
-        key, young = self.key, self.drawer.young
         if self.place is None:
-            if (young[key] if key in young else None) is not self.state:  # noqa: SIM401  # no call: see fast_hit.py
+            if not self.drawer.put(self.key, self.state, self._after):
                 return False
-            young[key] = self._after
         elif self.drawer.spill is not None:
             self.drawer.spill.take(self.place, self.decision.cost)
         self._tell()
         return True
+
+    @property
+    def holds_good(self) -> bool:
+        """Whether the state is still the one that was seen."""
+        young = self.drawer.young
+        return self.place is not None or young.get(self.key) is self.state
 
     def recount(self) -> None:
         """Make it so although the state has changed since."""

@@ -138,29 +138,32 @@ class MemoryTable:
         limit = drawer.limit
         assert isinstance(limit, LeakyBucket), "only slots can be taken in advance"
         with self.changing:
-            (look,) = self._look_at(Ask(key, {drawer.name: cost}))
-            if look.place is not None or not cost:
-                _ = look.decision.allowed and commit([look])
-                return look.decision, 0, None
-            state, now = look.state, look.decision.now_ns
-            placed = limit.queue_up(state, now, cost, most_ns)
-            if placed is None:
-                numbers = (0, limit.wait(state, now, cost), limit.rest(state, now))
-                return told(drawer.origin, cost, numbers, allowed=False), 0, None
-            after, wait = placed
-            drawer.young[key] = after
-            numbers = (0, 0, limit.rest(after, now))
-            return told(drawer.origin, cost, numbers, allowed=True), wait, (drawer, key, after, cost)
+            while True:
+                (look,) = self._look_at(Ask(key, {drawer.name: cost}))
+                if look.place is not None or not cost:
+                    _ = look.decision.allowed and commit([look])
+                    return look.decision, 0, None
+                state, now = look.state, look.decision.now_ns
+                placed = limit.queue_up(state, now, cost, most_ns)
+                if placed is None:
+                    numbers = (0, limit.wait(state, now, cost), limit.rest(state, now))
+                    return told(drawer.origin, cost, numbers, allowed=False), 0, None
+                after, wait = placed
+                if drawer.put(key, state, after):
+                    numbers = (0, 0, limit.rest(after, now))
+                    return told(drawer.origin, cost, numbers, allowed=True), wait, (drawer, key, after, cost)
 
     def leave_slot(self, slot: Any) -> None:
         """Free a slot that nobody will use, if it is the last."""
         if slot is None or self.changing.put_off(lambda: self.leave_slot(slot)):
             return
-        drawer, key, mine, cost = slot
         with self.changing:
-            state = drawer.find(key, drawer.now())
-            if state is not None and isinstance(drawer.limit, LeakyBucket):
-                drawer.young[key] = drawer.limit.leave(state, mine, cost)
+            self._leave(*slot)
+
+    def _leave(self, drawer: Drawer, key: str, mine: int, cost: int) -> None:
+        limit = drawer.limit
+        assert isinstance(limit, LeakyBucket), "only this one hands out slots"
+        drawer.change_state(key, lambda state, _now: limit.leave(state, mine, cost))
 
     def give_back(self, key: str, costs: Mapping[str, int], taken: Mapping[str, Decision]) -> None:
         """Undo a take of a moment ago; `taken` are its answers, by limit."""
@@ -172,22 +175,23 @@ class MemoryTable:
                 # What a sketch counted is spent; what was taken under other numbers is no cost of these.
                 if part.now_ns < 0 or part.origin is not drawer.origin:
                     continue
-                now = drawer.now()
-                state = drawer.find(key, now)
-                if state is not None:
-                    drawer.young[key] = drawer.limit.give_back(state, now, min(cost, part.cost), part.now_ns)
+                self._give_back(drawer, key, min(cost, part.cost), part.now_ns)
+
+    def _give_back(self, drawer: Drawer, key: str, cost: int, taken_ns: int) -> None:
+        drawer.change_state(key, lambda state, now: drawer.limit.give_back(state, now, cost, taken_ns))
 
     # -- holds -----------------------------------------------------------------------------------------------------
 
     def _count_expired(self) -> None:
         """Count holds that have expired, as of when they did."""
-        if not self.holds.by_key:
-            return
+        if not self.holds.by_key or self.changing.depth > 1:
+            return  # a finalizer in the midst of this very loop would count one of them twice
         now = clock.now_ns()
-        for hold in self.holds.take_expired(now):
+        while (hold := self.holds.expired(now)) is not None:
             for name, cost in hold.costs.items():
                 if cost:
                     self.drawers[name].add(hold.key, cost, now - hold.expires_ns)
+            self.holds.remove(hold)
 
     def _wait_behind_holds(self, drawer: Drawer, key: str, state: Any, now: int, cost: int, held: int) -> int:
         """Nanoseconds until it would be admitted if nobody settles: each hold counts in full as it expires."""
@@ -205,14 +209,18 @@ class MemoryTable:
         """Set the costs aside, all or none."""
         with self.changing:
             self._count_expired()
-            decision = answer(self._look_at(ask))
-            if not decision.allowed:
-                return decision, None
-            hold = Hold(ask.key, dict(ask.costs), clock.now_ns() + lasts_ns)
-            if self.holds.add(hold):
-                return decision, hold
-            wait = self.holds.first_expiry() - clock.now_ns()
-            return told(decision.origin, decision.cost, (0, wait, wait), allowed=False), None
+            while True:
+                number, looks = self.holds.number, self._look_at(ask)
+                decision = answer(looks)
+                if not decision.allowed:
+                    return decision, None
+                hold = Hold(ask.key, dict(ask.costs), clock.now_ns() + lasts_ns)
+                if not self.holds.add(hold):
+                    wait = self.holds.first_expiry() - clock.now_ns()
+                    return told(decision.origin, decision.cost, (0, wait, wait), allowed=False), None
+                if hold.number == number + 1 and all(look.holds_good for look in looks):
+                    return decision, hold
+                self.holds.remove(hold)  # a finalizer came in between
 
     def settle_now(self, hold: Hold, actual: Mapping[str, int]) -> bool:
         """End a hold and count what was used."""
@@ -220,12 +228,12 @@ class MemoryTable:
             return self.holds.is_open(hold)
         with self.changing:
             self._count_expired()
-            if not self.holds.remove(hold):
+            if not self.holds.is_open(hold):
                 return False
             for name, cost in actual.items():
                 if cost:
                     self.drawers[name].add(hold.key, cost)
-            return True
+            return self.holds.remove(hold)  # counted first, so that nobody in between finds it free
 
     def reset_now(self, key: str) -> None:
         """Forget a subject; what is held stays held."""

@@ -26,8 +26,14 @@ def renew_after_fork(thing: _Renewable) -> None:
 
 
 def _renew_all() -> None:
+    failure: Exception | None = None
     for thing in list(_known):
-        thing.renew_after_fork()
+        try:
+            thing.renew_after_fork()
+        except Exception as error:  # noqa: BLE001  # the others must not be left with locks that nobody holds
+            failure = error
+    if failure is not None:
+        raise failure  # the interpreter reports it
 
 
 if hasattr(os, "register_at_fork"):

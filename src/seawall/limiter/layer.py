@@ -86,6 +86,8 @@ class RateLimitGuard(Live):
         self._only_looks = self.shadow and not own
         """A policy that only watches must not take what others share."""
         self._key, self._cost = spec.key, spec.cost
+        if not callable(spec.cost):
+            self.limiter.check_cost(spec.cost)
         self._waits = spec.max_wait is None or duration_ns(spec.max_wait, "max_wait") > 0
         self._max_wait = spec.max_wait
         self.refused = 0
@@ -110,7 +112,8 @@ class RateLimitGuard(Live):
         elif self._only_looks:
             decision, cost = self.limiter.peek(key, cost), 0
         else:
-            decision = self.limiter.hit(key, cost)
+            # In a policy that only watches nobody reached a limit: that he would have is told by the layer.
+            decision = self.limiter.try_now(key, cost) if self.shadow else self.limiter.hit(key, cost)
         return (key, cost, decision) if decision.allowed else self._refuse(key, cost, decision)
 
     def _refuse(self, key: Key, cost: Cost, decision: Decision) -> Any:

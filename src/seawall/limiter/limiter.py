@@ -256,6 +256,10 @@ class Limiter:
         """Whether it decides without asking anybody: with `Memory()`."""
         return self._memory is not None
 
+    def check_cost(self, cost: Cost) -> None:
+        """Raise `ConfigError` if `cost` can never be asked for."""
+        self._costs.of(cost)
+
     def give_back(self, key: Key, cost: Cost, decision: Decision) -> None:
         """Undo a take of a moment ago that led to nothing; what time has given back since is not given twice.
 

@@ -127,6 +127,9 @@ class Rules:
         self.shadow = flag_of(shadow, "Rules(shadow)")
         self._settings: dict[str, Any] = {"store": store, "shadow": shadow}
         self._limiters = {rule.name: self._limiter(rule, rule.limit) for rule in rules if not callable(rule.limit)}
+        for rule in rules:
+            if rule.name in self._limiters and not callable(rule.cost):
+                self._limiters[rule.name].check_cost(rule.cost)
         self._made: OrderedDict[tuple[str, str], Limiter] = OrderedDict()
         self._lock = threading.RLock()
         forks.renew_after_fork(self)

@@ -36,7 +36,7 @@ class Bench:
     on_outage = "closed"
 
     def __init__(self, client: redis.Redis) -> None:
-        self.client = client
+        self.plain = client
         self.prefix = os.urandom(6).hex().encode()
         self.standing = Standing("bench", 1)
         # Keys of the server expire in its own time, which goes on while the clock of the test stands still.
@@ -48,12 +48,15 @@ class Bench:
     def subject(self, key: str) -> bytes:
         return key.encode().hex().encode()
 
-    async def carry(self, runtime: Any, parcel: Parcel) -> None:
+    def client(self, runtime: Any) -> Bench:
+        return self
+
+    async def carry(self, parcel: Parcel) -> None:
         self.send([parcel])
         if parcel.error is not None:
             raise parcel.error
 
-    async def post(self, runtime: Any, parcel: Parcel) -> None:
+    async def post(self, parcel: Parcel) -> None:
         self.send([parcel])
 
     def send(self, parcels: list[Parcel]) -> None:
@@ -61,9 +64,9 @@ class Bench:
         keys = [key for parcel in parcels for key in self.keys(parcel)]
         body = b"".join(parcel.body for parcel in parcels)
         try:
-            reply = self.client.execute_command("EVALSHA", self.script.sha, len(keys), *keys, body, self.now)
+            reply = self.plain.execute_command("EVALSHA", self.script.sha, len(keys), *keys, body, self.now)
         except redis.exceptions.NoScriptError:
-            reply = self.client.execute_command("EVAL", self.script.text, len(keys), *keys, body, self.now)
+            reply = self.plain.execute_command("EVAL", self.script.text, len(keys), *keys, body, self.now)
         for parcel in deliver(reply, parcels):
             parcel.settle(AssertionError(parcel.reply.decode()))
 

@@ -54,7 +54,7 @@ def test_hints_end_with_the_refusal_and_after_a_second_at_the_latest_and_are_bou
         assert hints.find("long", {"a": 1}) is None
         for number in range(MOST + 5):
             hints.keep(str(number), "a", 1, time.now_ns, (0, 10**9, 10**9))
-        assert len(hints._by_key) <= MOST
+        assert len(hints.by_key) <= MOST
         assert hints.find(str(MOST + 4), {"a": 1}) is not None
         hints.clear()
         assert hints.find(str(MOST + 4), {"a": 1}) is None

@@ -185,7 +185,7 @@ def test_units_of_one_call_fail_each_by_itself(bench: Bench) -> None:
     table = table_of(bench, TokenBucket("10/h"))
     bench.now = NOW
     assert ask(table, 1)
-    bench.client.set("other", "not a state")
+    bench.plain.set("other", "not a state")
     good = table._parcel(Op.TAKE, "ann", {"only": 1}, table._answers.size)
     bad = Parcel(unit(Op.NODES, (), holds=True, extra=b"12345678"), b"$5\r\nother\r\n", 1, 0, 8)
     other = table._parcel(Op.TAKE, "ben", {"only": 1}, table._answers.size)
@@ -223,8 +223,8 @@ def test_a_log_is_cut_off_as_it_grows(bench: Bench) -> None:
     for _ in range(400):
         bench.now += 50_000
         assert ask(table, 1)
-        (key,) = bench.client.keys(bench.prefix + b":*:sliding_log:*")
-        longest = max(longest, bench.client.strlen(key))
+        (key,) = bench.plain.keys(bench.prefix + b":*:sliding_log:*")
+        longest = max(longest, bench.plain.strlen(key))
     assert longest <= 24 + 16 * 42
 
 

@@ -6,7 +6,7 @@ local MOST_HOLDS = 4096
 
 local function head_of(u)
   local held = {}
-  for i, l in ipairs(u) do held[i] = l.held end
+  for i = 1, u.n do held[i] = u[i].held end
   return pack('>dd' .. string.rep('d', u.n), u.first, u.last, unpack(held))
 end
 
@@ -42,13 +42,12 @@ local function count_ended(u)
   end
   table.sort(ended, function(x, y) return x[1] < y[1] end)
   for _, found in ipairs(ended) do
-    for i, l in ipairs(u) do
-      local n = found[i + 1]
+    for i = 1, u.n do
+      local l, n = u[i], found[i + 1]
       l.held = l.held - n
       if n > 0 then
-        if l.cost < 0 and not l.loaded then l.kind.load(l) end
         l.kind.count(l, n, found[1])
-        l.loaded, l.dirty = true, true
+        l.dirty = true
       end
     end
   end
@@ -56,13 +55,12 @@ local function count_ended(u)
 end
 
 local function load_holds(u)
-  for _, l in ipairs(u) do l.held = 0 end
   if not u.holds then return end
   local head = call('GETRANGE', u.holds, 0, 15 + 8 * u.n)
   if head == '' then return end
   local found = {unpack_at('>dd' .. string.rep('d', u.n), head)}
   u.first, u.last = found[1], found[2]
-  for i, l in ipairs(u) do l.held = found[i + 2] end
+  for i = 1, u.n do u[i].held = found[i + 2] end
 end
 
 -- How long until the cost is admitted if nobody settles anything: each hold counts in full at its end.
@@ -90,9 +88,9 @@ local function add_hold(u, name, ends)
   local costs = {}
   local fresh, size = not u.first, 16 + 8 * u.n
   if not fresh and call('STRLEN', u.holds) > size * MOST_HOLDS then return false end
-  for i, l in ipairs(u) do
-    costs[i] = max(l.cost, 0)
-    l.held = l.held + costs[i]
+  for i = 1, u.n do
+    costs[i] = max(u[i].cost, 0)
+    u[i].held = u[i].held + costs[i]
   end
   local one = name .. pack('>d' .. string.rep('d', u.n), ends, unpack(costs))
   u.first, u.last = min(u.first or ends, ends), max(u.last or ends, ends)
@@ -115,7 +113,7 @@ local function end_hold(u, name)
   repeat at = list:find(name, at + 1, true) until not at or (at - 1) % size == 0
   if not at then return false end
   local found = amounts(u, list:sub(at, at + size - 1))
-  for i, l in ipairs(u) do l.held = l.held - found[i + 1] end
+  for i = 1, u.n do u[i].held = u[i].held - found[i + 1] end
   keep_holds(u, list:sub(1, at - 1) .. list:sub(at + size))
   return true
 end

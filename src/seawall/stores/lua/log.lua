@@ -25,6 +25,7 @@ function log.load(l)
   l.new, l.s = not s, s or pack('>ddd', 0, 0, 0)
   l.gone, l.before, l.shift = unpack_at('>ddd', l.s)
   l.many = (#l.s - 24) / 16
+  l.appended, l.patched, l.whole = nil, nil, nil
 end
 
 function log.move(l, t)

@@ -9,13 +9,20 @@
 local PEEK, TAKE, HOLD, SETTLE, FORGET, QUEUE_UP, LEAVE, NODES = 0, 1, 2, 3, 4, 5, 6, 7
 local wants, next_key = ARGV[1], 1
 
+-- One unit, and as many limits as the longest had: made once, used for each unit in turn.
+local unit, limits = {}, {}
+
 local function read_unit(at)
+  local u = unit
   local _, op, n, holds, keep, place = unpack_at('>HBBBd', wants, at)
-  local u = {op = op, n = n, keep = keep, extra = place + 57 * n}
+  u.op, u.n, u.keep, u.extra = op, n, keep, place + 57 * n
+  u.holds, u.first, u.last, u.stay = nil, nil, nil, nil
   for i = 1, n do
-    local kind, a, b, c, d, e, f, cost, after = unpack_at('>Bddddddd', wants, place)
-    u[i] = {key = KEYS[next_key], kind = KINDS[kind], a = a, b = b, c = c, d = d, e = e, f = f, cost = cost}
-    next_key, place = next_key + 1, after
+    local l, kind = limits[i] or {}
+    limits[i], u[i] = l, l
+    kind, l.a, l.b, l.c, l.d, l.e, l.f, l.cost, place = unpack_at('>Bddddddd', wants, place)
+    l.key, l.kind, l.held, l.ok, l.dirty, l.loaded = KEYS[next_key], KINDS[kind], 0, false, false, false
+    next_key = next_key + 1
   end
   if holds == 1 then
     u.holds, next_key = KEYS[next_key], next_key + 1
@@ -27,7 +34,8 @@ end
 local function load(u)
   load_holds(u)
   local ended = u.first and u.first <= now
-  for _, l in ipairs(u) do
+  for i = 1, u.n do
+    local l = u[i]
     if l.cost >= 0 or ended then
       l.kind.load(l)
       l.loaded = true
@@ -37,45 +45,46 @@ local function load(u)
     count_ended(u)
     keep_holds(u, u.stay)
   end
-  for _, l in ipairs(u) do
-    if l.loaded then l.kind.move(l, now) end
+  for i = 1, u.n do
+    if u[i].loaded then u[i].kind.move(u[i], now) end
   end
 end
 
 local function save(u)
-  for _, l in ipairs(u) do
-    if l.dirty then l.kind.save(l) end
+  for i = 1, u.n do
+    if u[i].dirty then u[i].kind.save(u[i]) end
   end
 end
 
--- For each limit: whether it admits (2: it was not asked), two numbers, how long to wait, what is held.
+-- Of one limit: whether it admits (2: it was not asked), two numbers, how long to wait, what is held.
+local function told_of(u, i)
+  local l = u[i]
+  if l.cost < 0 then return pack('>Bdddd', 2, 0, 0, 0, 0) end
+  local x, y = l.kind.tell(l)
+  if l.ok then return pack('>Bdddd', 1, x, y, 0, l.held) end
+  local wait = l.held > 0 and wait_behind_holds(u, l, i) or l.kind.wait(l, l.cost, now)
+  return pack('>Bdddd', 0, x, y, wait, l.held)
+end
+
 local function told(u)
+  if u.n == 1 then return told_of(u, 1) end
   local lines = {}
-  for i, l in ipairs(u) do
-    if l.cost < 0 then
-      lines[i] = pack('>Bdddd', 2, 0, 0, 0, 0)
-    else
-      local x, y = l.kind.tell(l)
-      local wait = 0
-      if not l.ok then
-        wait = l.held > 0 and wait_behind_holds(u, l, i) or l.kind.wait(l, l.cost, now)
-      end
-      lines[i] = pack('>Bdddd', l.ok and 1 or 0, x, y, wait, l.held)
-    end
-  end
+  for i = 1, u.n do lines[i] = told_of(u, i) end
   return table.concat(lines)
 end
 
 local function ask(u)
   local good = true
-  for _, l in ipairs(u) do
+  for i = 1, u.n do
+    local l = u[i]
     if l.cost >= 0 then
       l.ok = l.kind.fits(l, l.cost + l.held)
       good = good and l.ok
     end
   end
   if u.op == TAKE and good then
-    for _, l in ipairs(u) do
+    for i = 1, u.n do
+      local l = u[i]
       if l.cost > 0 then
         l.kind.take(l)
         l.dirty = true
@@ -101,7 +110,8 @@ end
 OPS[SETTLE] = function(u)
   local open = end_hold(u, (unpack_at('>c8', wants, u.extra)))
   if open then
-    for _, l in ipairs(u) do
+    for i = 1, u.n do
+      local l = u[i]
       if l.cost > 0 then
         l.kind.count(l, l.cost, now)
         l.dirty = true
@@ -114,7 +124,7 @@ end
 
 -- Forgets what was used; what is held stays held.
 OPS[FORGET] = function(u)
-  for _, l in ipairs(u) do call('DEL', l.key) end
+  for i = 1, u.n do call('DEL', u[i].key) end
   return ''
 end
 
@@ -158,7 +168,8 @@ local answers, at = {}, 1
 while at <= #wants do
   local good, answer = pcall(run, at)
   if good then
-    answers[#answers + 1] = '\0' .. answer
+    answers[#answers + 1] = '\0'
+    answers[#answers + 1] = answer
   else
     local text = tostring(type(answer) == 'table' and answer.err or answer)
     answers[#answers + 1] = pack('>BI4', 1, #text) .. text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from struct import Struct
 
 from seawall.stores.decision import Decision, Origin
@@ -28,7 +27,7 @@ class Answer(Decision):
     @property
     def retry_after_ns(self) -> int:
         """Exact to one microsecond, the tick of the server's clock."""
-        return 0 if self.allowed else int(self.state[2]) * 1_000
+        return 0 if self.allowed else int(self.state[3]) * 1_000
 
     @property
     def reset_after(self) -> float:
@@ -37,23 +36,16 @@ class Answer(Decision):
     @property
     def held(self) -> int:
         """How much of it is set aside."""
-        return int(self.state[3])
+        return int(self.state[4])
 
 
-def answer(origin: Origin, code: Code, cost: int, raw: Sequence[float]) -> Answer:
+def answer(origin: Origin, code: Code, cost: int, raw: Raw) -> Answer:
     """`raw` is what `ONE` unpacks."""
-    allowed, *state = raw
     decision = Answer()
-    decision.allowed = allowed == 1
+    decision.allowed = raw[0] == 1
     decision.cost = cost
     decision.origin = origin
     decision.code = code
-    decision.state = tuple[float](state)
+    decision.state = raw
     decision.now_ns = 0
     return decision
-
-
-def raw_of(decision: Answer) -> Raw:
-    """What the script told."""
-    raw: Raw = decision.state
-    return raw

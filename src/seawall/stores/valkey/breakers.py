@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seawall import events
-from seawall.machines.breaker import Breaker, Permit, Refusal, Rules, Transition
+from seawall.machines.breaker import Breaker, Permit, Refusal, Rules, State, Transition
 from seawall.machines.verdict import Ended, Verdict
 from seawall.policies.breaker_words import because
 from seawall.runtime import chance, clock
@@ -25,7 +25,7 @@ class Breakers:
     def is_open(self, address: Address) -> bool:
         """Whether a call would be refused now; asks for nothing."""
         breaker = self._by_address.get(address)
-        return breaker is not None and breaker.state.value == "open" and clock.now_ns() < breaker.until_ns
+        return breaker is not None and breaker.state is State.OPEN and clock.now_ns() < breaker.until_ns
 
     def wait_ns(self, address: Address | None) -> int:
         """How long until it is asked again; 0 if it is not open."""

@@ -26,8 +26,8 @@ MOST = (1 << 31) - 1
 NUMBERS = Struct(">B6d")
 ASKED = Struct(">d")
 
-Raw = tuple[float, float, float, float]
-"""What the script tells of a limit: two numbers, how long to wait, and how much is held."""
+Raw = tuple[float, ...]
+"""What the script tells of a limit: whether it admits, two numbers, how long to wait, and how much is held."""
 
 
 class Code:
@@ -46,14 +46,14 @@ class Code:
     def left(self, raw: Raw) -> int:
         """How much would be admitted now."""
         if not self._buckets:
-            return self.capacity - int(raw[0] + raw[3])
+            return self.capacity - int(raw[1] + raw[4])
         # What is used is the state of the machine at the instant 0.
-        left: int = self.machine.left(int(raw[0]) * self.machine.per_ns + int(raw[1]), 0)
-        return left - int(raw[3])
+        left: int = self.machine.left(int(raw[1]) * self.machine.per_ns + int(raw[2]), 0)
+        return left - int(raw[4])
 
     def rest_us(self, raw: Raw) -> int:
         """Microseconds until nothing is used."""
-        return int(raw[0]) + (raw[1] > 0) if self._buckets else int(raw[1])
+        return int(raw[1]) + (raw[2] > 0) if self._buckets else int(raw[2])
 
 
 def code_of(limiter: str, name: str, limit: Limit[Any]) -> Code:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seawall.errors import BackendUnavailable
 from seawall.machines.breaker import Rules
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from seawall.stores.valkey.tasks import TaskClient
 
 __all__ = ["Core"]
+
+
+class Client(Protocol):
+    """Carries parcels, for threads or for the tasks of a loop."""
+
+    async def carry(self, parcel: Parcel) -> None:
+        """Have it settled, in time."""
+        ...
+
+    async def post(self, parcel: Parcel) -> None:
+        """Have it sent; do not wait."""
+        ...
 
 
 class Core:
@@ -87,16 +99,15 @@ class Core:
 
     # -- there and back ----------------------------------------------------------------------------------------------
 
-    async def carry(self, runtime: Runtime, parcel: Parcel) -> Outage | None:
-        """Have it decided; returns the outage if the store cannot be asked, and raises what is wrong with it."""
-        address = self.routes.address_of(parcel.slot)
-        if address is not None and self.breakers.is_open(address) and not self.routes.must_ask():
-            return Outage(f"{self.label}: left alone for a while, since it did not answer")
-        await (self._tasks() if runtime.is_async else self.threads()).carry(parcel)
+    def client(self, runtime: Runtime) -> Client:
+        """The client for the caller's way of waiting."""
         if self.standing.doubt is not None:
             self._warn(self.standing.doubt)
-        error = parcel.error
-        if error is None or isinstance(error, Outage):
+        return self._tasks() if runtime.is_async else self.threads()
+
+    def outage(self, error: Exception) -> Outage:
+        """The outage, or it raises what is wrong with the store."""
+        if isinstance(error, Outage):
             return error
         # Many may wait for one call: each gets an error with a traceback of his own.
         raise BackendUnavailable(str(error)) from error.__cause__
@@ -104,10 +115,6 @@ class Core:
     def _warn(self, doubt: str) -> None:
         self.standing.doubt = None
         warnings.warn(f"{self.label}: {doubt}", RuntimeWarning, stacklevel=2)
-
-    async def post(self, runtime: Runtime, parcel: Parcel) -> None:
-        """Send it, and do not wait."""
-        await (self._tasks() if runtime.is_async else self.threads()).post(parcel)
 
     def wait_ns(self, slot: int) -> int:
         """How long the server of a slot is left alone."""
@@ -127,7 +134,7 @@ class Core:
             with self._lock:
                 if self._threads is None:
                     self._threads = ThreadClient(
-                        self._exchange(BlockingLine), self.routes, self.pace, self.standing.more
+                        self._exchange(BlockingLine), self.routes, self.breakers, self.pace, self.standing.more
                     )
         return self._threads
 
@@ -146,9 +153,8 @@ class Core:
 
                 for old in [old for old in self._loops if old.is_closed()]:
                     del self._loops[old]
-                client = TaskClient(
-                    self._exchange(TaskLine), self.routes, self.pace, self.standing.more, self._connections
-                )
+                shared = self.routes, self.breakers, self.pace, self.standing.more
+                client = TaskClient(self._exchange(TaskLine), *shared, self._connections)
                 self._loops[loop] = client
             self._latest = loop, client
         return client

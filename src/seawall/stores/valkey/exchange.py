@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from seawall.machines.verdict import Verdict
 from seawall.runtime import clock
 from seawall.stores.valkey.breakers import Breakers
-from seawall.stores.valkey.faults import Outage, Redirect, code_of, explained, is_outage, redirect_of
+from seawall.stores.valkey.faults import LEFT_ALONE, Outage, Redirect, code_of, explained, is_outage, redirect_of
 from seawall.stores.valkey.parcels import MOST_UNITS, Parcel, call_of, command, deliver
 from seawall.stores.valkey.routes import Routes
 from seawall.stores.valkey.script import script
@@ -129,7 +129,7 @@ class Exchange:
         permit = self._breakers.admit(address)
         if permit is None:
             self._routes.doubt()
-            self._fail(parcels, Outage(f"{_name(address)}: left alone for a while, since it did not answer"))
+            self._fail(parcels, Outage(LEFT_ALONE))
             return []
         verdict = Verdict.IGNORE
         try:

@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 
 from seawall.errors import BackendUnavailable
 
-__all__ = ["Outage", "Redirect", "code_of", "explained", "is_outage", "redirect_of", "remedy"]
+__all__ = ["LEFT_ALONE", "Outage", "Redirect", "code_of", "explained", "is_outage", "redirect_of", "remedy"]
 
 OUTAGES = frozenset(
     {
@@ -54,6 +54,9 @@ REMEDIES = {
     "MOVED": "the server is part of a cluster: write valkey+cluster://host in the URL",
     "CROSSSLOT": "the server is part of a cluster: write valkey+cluster://host in the URL",
 }
+
+
+LEFT_ALONE = "the server is left alone for a while, since it did not answer"
 
 
 class Outage(Exception):  # it says what happened

@@ -31,34 +31,34 @@ class Hint(Record):
 class Hints:
     """By key, and bounded: the oldest goes first."""
 
-    __slots__ = ("_by_key",)
+    __slots__ = ("by_key",)
 
     def __init__(self) -> None:
-        self._by_key: dict[str, Hint] = {}
+        self.by_key: dict[str, Hint] = {}
 
     def find(self, key: str, costs: Mapping[str, int]) -> Hint | None:
         """The hint that refuses this."""
-        hint = self._by_key.get(key)
+        hint = self.by_key.get(key)
         if hint is None:
             return None
         if clock.now_ns() >= hint.until_ns:
-            self._by_key.pop(key, None)
+            self.by_key.pop(key, None)
             return None
         return hint if costs.get(hint.name, 0) >= hint.cost else None
 
     def keep(self, key: str, name: str, cost: int, asked_ns: int, numbers: tuple[int, int, int]) -> None:
         """Keep a refusal for which nothing is held; `numbers` are what is left, the wait, and the time to rest."""
         left, wait, rest = numbers
-        if len(self._by_key) >= MOST:
-            for oldest in list(self._by_key)[: MOST // 10]:
-                self._by_key.pop(oldest, None)
+        if len(self.by_key) >= MOST:
+            for oldest in list(self.by_key)[: MOST // 10]:
+                self.by_key.pop(oldest, None)
         until = asked_ns + min(wait, LONGEST_NS)
-        self._by_key[key] = Hint(name, cost, until, left, asked_ns + wait, asked_ns + rest)
+        self.by_key[key] = Hint(name, cost, until, left, asked_ns + wait, asked_ns + rest)
 
     def forget(self, key: str) -> None:
         """It does not stand any more."""
-        self._by_key.pop(key, None)
+        self.by_key.pop(key, None)
 
     def clear(self) -> None:
         """None of them does."""
-        self._by_key.clear()
+        self.by_key.clear()

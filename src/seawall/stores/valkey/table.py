@@ -20,6 +20,7 @@ from seawall.stores.decision import Decision, Origin, combined, told
 from seawall.stores.protocol import Ask
 from seawall.stores.valkey.answers import ONE, answer
 from seawall.stores.valkey.codes import ASKED, code_of
+from seawall.stores.valkey.faults import Outage
 from seawall.stores.valkey.hints import Hints
 from seawall.stores.valkey.outage import Without
 from seawall.stores.valkey.parcels import Op, Parcel, bulk, unit
@@ -33,7 +34,7 @@ __all__ = ["ValkeyTable"]
 
 MOST_SUBJECTS = 10_000
 """How many subjects' keys are remembered as they are written."""
-UNASKED = ASKED.pack(-1)
+MOST_BODIES = 1_000
 HOLD = Struct(">8sd")
 HELD = Struct(">Bd")
 SLOT = Struct(">Bdddd")
@@ -57,6 +58,7 @@ class ValkeyTable:
             raise ConfigError(f"{self._limiter}: {len(codes)} limits: expected at most 255 in one decision")
         self._origins = {name: Origin(self._limiter, name, limit) for name, limit in limits.items()}
         self._codes = codes
+        self._only = next(zip(self._origins.values(), codes.values(), strict=True)) if len(codes) == 1 else None
         self._holds = not any(code.kind == "leaky_bucket" for code in codes.values())
         self._keep_us = max(code.longest_us for code in codes.values())
         policy = blake2b(self._limiter.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
@@ -65,35 +67,37 @@ class ValkeyTable:
             self._tails.append(f"holds:{policy}".encode())
         self._answers = Struct(">" + ONE.format.strip("><") * len(codes))
         self._keys: dict[str, tuple[bytes, int]] = {}
-        self._bodies: dict[tuple[Op, tuple[int, ...]], bytes] = {}
+        self._bodies: dict[tuple[int, ...], bytes] = {}
 
     # -- the table of a store ----------------------------------------------------------------------------------------
 
     async def take(self, runtime: Runtime, asks: Sequence[Ask]) -> list[Decision]:
         """Decide each, in order. Several go out one by one, each with whatever else goes out then."""
-        return [await self._one(runtime, ask) for ask in asks]
-
-    async def _one(self, runtime: Runtime, ask: Ask) -> Decision:
-        asked_ns = clock.now_ns()
-        if not ask.peek:
-            hinted = self._hinted(ask)
-            if hinted is not None:
-                return hinted
-        parcel = self._parcel(Op.PEEK if ask.peek else Op.TAKE, ask.key, ask.costs, self._answers.size)
-        outage = await self._core.carry(runtime, parcel)
-        if outage is not None:
-            return self._without.decide(ask, outage, self._core.wait_ns(parcel.slot))
-        decision = self._decision(parcel, ask.costs)
-        if not decision.allowed and not ask.peek:
-            self._remember(ask.key, decision, asked_ns)
-        return decision
+        decisions: list[Decision] = []
+        for ask in asks:
+            key, costs, peek = ask.key, ask.costs, ask.peek
+            if not peek and key in self._hints.by_key and (hinted := self._hinted(ask)) is not None:
+                decisions.append(hinted)
+                continue
+            asked_ns = clock.now_ns()
+            parcel = self._parcel(Op.PEEK if peek else Op.TAKE, key, costs, self._answers.size)
+            await self._core.client(runtime).carry(parcel)
+            if parcel.error is not None:
+                outage = self._core.outage(parcel.error)
+                decisions.append(self._without.decide(ask, outage, self._core.wait_ns(parcel.slot)))
+                continue
+            decision = self._decision(parcel, costs)
+            if not decision.allowed and not peek:
+                self._remember(key, decision, asked_ns)
+            decisions.append(decision)
+        return decisions
 
     async def hold(self, runtime: Runtime, ask: Ask, lasts_ns: int) -> tuple[Decision, Any]:
         name = os.urandom(8)
         extra = HOLD.pack(name, -(-lasts_ns // 1_000))
         size = self._answers.size + HELD.size
         parcel = self._parcel(Op.HOLD, ask.key, ask.costs, size, extra)
-        outage = await self._core.carry(runtime, parcel)
+        outage = await self._carry(runtime, parcel)
         if outage is not None:
             return self._without.hold(ask, lasts_ns, outage, self._core.wait_ns(parcel.slot))
         decision = self._decision(parcel, ask.costs)
@@ -113,13 +117,13 @@ class ValkeyTable:
         costs = {limit: min(actual.get(limit, 0), 2 * code.capacity) for limit, code in self._codes.items()}
         parcel = self._parcel(Op.SETTLE, where, costs, 1, name)
         self._hints.forget(where)
-        outage = await self._core.carry(runtime, parcel)
+        outage = await self._carry(runtime, parcel)
         return outage is None and parcel.reply[parcel.at] == 1
 
     async def reset(self, runtime: Runtime, key: str) -> None:
         """Raises `BackendUnavailable` while the store is out: whoever wants this wants to know."""
         parcel = self._parcel(Op.FORGET, key, dict.fromkeys(self._codes, 0), 0)
-        outage = await self._core.carry(runtime, parcel)
+        outage = await self._carry(runtime, parcel)
         self._hints.forget(key)
         if outage is not None:
             raise self._core.unavailable(outage)
@@ -129,7 +133,7 @@ class ValkeyTable:
         ((name, cost),) = ask.costs.items()
         most = FOR_EVER if most_ns is None else most_ns // 1_000
         parcel = self._parcel(Op.QUEUE_UP, ask.key, ask.costs, SLOT.size, ASKED.pack(most))
-        outage = await self._core.carry(runtime, parcel)
+        outage = await self._carry(runtime, parcel)
         if outage is not None:
             return self._without.queue_up(ask, most_ns, outage, self._core.wait_ns(parcel.slot))
         allowed, wait, at, q, r = SLOT.unpack_from(parcel.reply, parcel.at)
@@ -145,7 +149,7 @@ class ValkeyTable:
         if not isinstance(ask, Ask):
             ask.leave_slot(state)
             return
-        await self._core.post(runtime, self._parcel(Op.LEAVE, ask.key, ask.costs, 0, state))
+        await self._core.client(runtime).post(self._parcel(Op.LEAVE, ask.key, ask.costs, 0, state))
 
     def reconfigure(self, limits: Mapping[str, Limit[Any]]) -> None:
         self._take(limits)
@@ -157,16 +161,20 @@ class ValkeyTable:
 
     # -- there and back ----------------------------------------------------------------------------------------------
 
+    async def _carry(self, runtime: Runtime, parcel: Parcel) -> Outage | None:
+        await self._core.client(runtime).carry(parcel)
+        return None if parcel.error is None else self._core.outage(parcel.error)
+
     def _parcel(self, op: Op, key: str, costs: Mapping[str, int], size: int, extra: bytes = b"") -> Parcel:
         keys, slot = self._keys.get(key) or self._keys_of(key)
-        shape = (op, tuple(costs.get(name, -1) for name in self._codes))
-        body = self._bodies.get(shape) if not extra else None
+        # Bodies without anything of this one call are kept: most calls ask for the same.
+        shape = (op, *[costs.get(name, -1) for name in self._codes])
+        body = None if extra else self._bodies.get(shape)
         if body is None:
-            limits = [
-                code.numbers + ASKED.pack(cost) for code, cost in zip(self._codes.values(), shape[1], strict=True)
-            ]
+            asked = zip(self._codes.values(), shape[1:], strict=True)
+            limits = [code.numbers + ASKED.pack(cost) for code, cost in asked]
             body = unit(op, limits, holds=self._holds, keep_us=self._keep_us, extra=extra)
-            if not extra and len(self._bodies) < 1_000:
+            if not extra and len(self._bodies) < MOST_BODIES:
                 self._bodies[shape] = body
         return Parcel(body, keys, len(self._tails), slot, size)
 
@@ -181,9 +189,9 @@ class ValkeyTable:
 
     def _decision(self, parcel: Parcel, costs: Mapping[str, int]) -> Decision:
         numbers = self._answers.unpack_from(parcel.reply, parcel.at)
-        if len(self._codes) == 1:
-            ((name, code),) = self._codes.items()
-            return answer(self._origins[name], code, costs[name], numbers)
+        if self._only is not None:
+            origin, code = self._only
+            return answer(origin, code, costs[origin.name], numbers)
         parts: dict[str, Decision] = {}
         for place, (name, code) in enumerate(self._codes.items()):
             if name in costs:
@@ -203,7 +211,7 @@ class ValkeyTable:
     def _remember(self, key: str, decision: Decision, asked_ns: int) -> None:
         """Keep a refusal that only time can end: while something is held, whoever settles it may end it sooner."""
         parts = list(decision.parts.values()) or [decision]
-        if any(part.state[3] for part in parts):
+        if any(part.state[4] for part in parts):
             return
         tightest = max((part for part in parts if not part.allowed), key=lambda part: part.retry_after_ns)
         numbers = (tightest.remaining, tightest.retry_after_ns, round(tightest.reset_after * 1e9))

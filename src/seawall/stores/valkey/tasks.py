@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from seawall.runtime import clock
+from seawall.stores.valkey.breakers import Breakers
 from seawall.stores.valkey.exchange import Exchange, Pace
-from seawall.stores.valkey.faults import Outage
+from seawall.stores.valkey.faults import LEFT_ALONE, Outage
 from seawall.stores.valkey.parcels import Parcel
 from seawall.stores.valkey.routes import Routes
 from seawall.stores.valkey.site import Address
@@ -38,10 +39,17 @@ class TaskClient:
     """See above. It is closed when the loop shuts down, as asyncio.run() does at its end, or by `close`."""
 
     def __init__(
-        self, exchange: Exchange, routes: Routes, pace: Pace, more: Callable[[], list[Parcel]], most: int
+        self,
+        exchange: Exchange,
+        routes: Routes,
+        breakers: Breakers,
+        pace: Pace,
+        more: Callable[[], list[Parcel]],
+        most: int,
     ) -> None:
         self._exchange = exchange
         self._routes = routes
+        self._breakers = breakers
         self._pace = pace
         self._more = more
         """What else is to be sent now."""
@@ -53,22 +61,25 @@ class TaskClient:
     async def carry(self, parcel: Parcel) -> None:
         """Send it, and wait until it is settled."""
         loop = asyncio.get_running_loop()
+        address = self._routes.address_of(parcel.slot)
+        if address is not None and self._breakers.is_open(address) and not self._routes.must_ask():
+            parcel.settle(Outage(LEFT_ALONE))
+            return
         future: asyncio.Future[None] = loop.create_future()
         parcel.waiter = future
-        self._put(loop, parcel)
+        self._put(loop, address, parcel)
         await future
 
     async def post(self, parcel: Parcel) -> None:
         """Send it; whether it arrives is nobody's business. Does not suspend."""
-        self._put(asyncio.get_running_loop(), parcel)
+        self._put(asyncio.get_running_loop(), self._routes.address_of(parcel.slot), parcel)
 
     async def close(self) -> None:
         """Close the connections."""
         if self._keeper is not None:
             await self._keeper.aclose()
 
-    def _put(self, loop: asyncio.AbstractEventLoop, parcel: Parcel) -> None:
-        address = self._routes.address_of(parcel.slot)
+    def _put(self, loop: asyncio.AbstractEventLoop, address: Address | None, parcel: Parcel) -> None:
         lane = self._lanes.get(address)
         if lane is None:
             lane = self._lanes[address] = _Lane()

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from seawall.runtime import clock
 from seawall.runtime.blocking import drive
+from seawall.stores.valkey.breakers import Breakers
 from seawall.stores.valkey.exchange import Exchange, Pace
-from seawall.stores.valkey.faults import Outage
+from seawall.stores.valkey.faults import LEFT_ALONE, Outage
 from seawall.stores.valkey.parcels import Parcel
 from seawall.stores.valkey.routes import Routes
 from seawall.stores.valkey.site import Address
@@ -56,9 +57,12 @@ class _Lane:
 class ThreadClient:
     """See above. A forked child makes another."""
 
-    def __init__(self, exchange: Exchange, routes: Routes, pace: Pace, more: Callable[[], list[Parcel]]) -> None:
+    def __init__(
+        self, exchange: Exchange, routes: Routes, breakers: Breakers, pace: Pace, more: Callable[[], list[Parcel]]
+    ) -> None:
         self._exchange = exchange
         self._routes = routes
+        self._breakers = breakers
         self._pace = pace
         self._more = more
         """What else is to be sent now."""
@@ -67,6 +71,9 @@ class ThreadClient:
     async def carry(self, parcel: Parcel) -> None:
         """Send it, and wait until it is settled; never suspends."""
         address = self._routes.address_of(parcel.slot)
+        if address is not None and self._breakers.is_open(address) and not self._routes.must_ask():
+            parcel.settle(Outage(LEFT_ALONE))
+            return
         lane = self._lanes.get(address) or self._lanes.setdefault(address, _Lane())
         until_ns = clock.now_ns() + self._pace.whole_ns
         gate = None

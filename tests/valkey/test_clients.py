@@ -180,6 +180,30 @@ def test_a_forked_child_has_connections_of_its_own(store: Make) -> None:
     assert sorted(everything) == list(range(59, 99)), "each answer went to the one who had asked"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_loop_whose_process_forks_keeps_its_connections(server: Server, store: Make) -> None:
+    limiter = Limiter(TokenBucket("100/h"), name="fork", store=store(server.url, on_outage="closed"))
+
+    async def main() -> None:
+        assert await limiter.ahit("ann")
+        child = os.fork()
+        if child == 0:
+            code = 2
+            try:
+                gc.collect()
+                asyncio._set_running_loop(None)
+                code = 0 if limiter.hit("ann") and asyncio.run(limiter.ahit("ann")) else 1
+                gc.collect()
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0  # noqa: ASYNC222  # it is what is tried
+        assert (await limiter.ahit("ann")).remaining == 96
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.run(main())
+
+
 def hit_often(limiter: Limiter, answers: Any) -> None:
     async def main() -> list[int]:
         return [(await limiter.ahit("ann")).remaining for _ in range(5)]

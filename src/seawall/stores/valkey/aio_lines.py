@@ -74,6 +74,9 @@ class TaskLine:
         """Whether nothing has come since the last answer: not even the end."""
         connection = self._connection
         try:
+            reader = getattr(connection, "_reader", None)
+            if reader is not None and reader.at_eof():  # redis-py 5 and 6 do not see this
+                return False
             can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
             return not await can_read()
         except Exception:  # noqa: BLE001  # whatever it is, this connection is not to be used

@@ -12,6 +12,8 @@ from seawall.stores.valkey.site import Address
 
 __all__ = ["Breakers"]
 
+MOST = 4_096
+
 
 class Breakers:
     """One for each server, for all threads and loops of a process."""
@@ -39,6 +41,8 @@ class Breakers:
         with self._lock:
             breaker = self._by_address.get(address)
             if breaker is None:
+                if len(self._by_address) >= MOST:
+                    self._by_address.clear()  # servers of a cluster that has changed often
                 breaker = self._by_address[address] = Breaker(self._rules)
             answer = breaker.admit(clock.now_ns(), chance.random())
         self._announce(address, answer.transition)
@@ -52,9 +56,9 @@ class Breakers:
             return
         now = clock.now_ns()
         with self._lock:
-            change = self._by_address[address].settle(
-                permit, Ended(verdict, now - permit.started_ns), now, chance.random()
-            )
+            breaker = self._by_address.get(address)
+            ended = Ended(verdict, now - permit.started_ns)
+            change = None if breaker is None else breaker.settle(permit, ended, now, chance.random())
         self._announce(address, change)
 
     def states(self) -> dict[str, str]:

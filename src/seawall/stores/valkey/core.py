@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["Core"]
 
 
+LEFT_TO_THE_PARENT: list[object] = []
+
+
 class Client(Protocol):
     """Carries parcels, for threads or for the tasks of a loop."""
 
@@ -69,8 +72,11 @@ class Core:
         forks.renew_after_fork(self)
 
     def renew_after_fork(self) -> None:
-        # The parent's connections stay its own. What is left of them here is closed when it is collected, without a
-        # word to the server.
+        # The parent's connections stay its own. Those of threads are closed when they are collected, without a word to
+        # the server. Those of loops are kept as they are: a loop and its child share what watches over its sockets, and
+        # a socket that is closed here would go deaf there.
+        if getattr(self, "_loops", None):
+            LEFT_TO_THE_PARENT.append(self._loops)
         self._lock = threading.Lock()
         self.routes = Routes(self.site)
         self.breakers = Breakers(self.label, self._rules)

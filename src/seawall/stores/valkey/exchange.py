@@ -80,6 +80,12 @@ class Exchange:
 
     async def serve(self, parcels: Sequence[Parcel], until_ns: int) -> None:
         """See to it that each parcel has an answer or an error."""
+        try:
+            await self._serve(parcels, until_ns)
+        except Exception as error:  # noqa: BLE001  # a fault of ours must not pass for an outage, which may let all through
+            self._fail(parcels, explained(self._site.label, error))
+
+    async def _serve(self, parcels: Sequence[Parcel], until_ns: int) -> None:
         todo: list[tuple[Parcel, Redirect | None]] = [(parcel, None) for parcel in parcels]
         for _ in range(MOST_HOPS):
             if self._routes.must_ask():
@@ -251,6 +257,13 @@ class Exchange:
         else:
             idle.append(line)
 
+    async def _part_from_strangers(self) -> None:
+        """Close what leads to servers that are none any more."""
+        known = {*self._routes.servers(), *self._site.addresses}
+        for address in [address for address in self._idle if address not in known]:
+            for line in self._idle.pop(address):
+                await line.drop()
+
     async def _ask(
         self, address: Address, words: Iterable[tuple[bytes, ...]], until_ns: int, settings: dict[str, Any]
     ) -> list[Any]:
@@ -277,6 +290,7 @@ class Exchange:
                 if isinstance(answer, Exception):
                     failed = self.meaning(answer, guide)
                 elif routes.learn(answer, guide):
+                    await self._part_from_strangers()
                     return None
                 else:
                     failed = Outage(f"{_name(guide)}: does not know {routes.service or 'the slots'}")

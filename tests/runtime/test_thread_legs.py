@@ -233,6 +233,7 @@ def test_a_forked_child_has_all_its_seats_and_threads_of_its_own(gates: Gates) -
     pool = Pool("stock", 2)
     running = [pool.submit(gates.attempt()) for _ in range(2)]
     until(lambda: gates.running == 2)
+    pool.workers._idle += 1  # as if one more thread waited for work: it does not exist in the child either
     read, write = os.pipe()
     child = os.fork()
     if child == 0:  # pragma: no cover
@@ -243,6 +244,7 @@ def test_a_forked_child_has_all_its_seats_and_threads_of_its_own(gates: Gates) -
             text = repr(error)
         os.write(write, text.encode())
         os._exit(0)
+    pool.workers._idle -= 1
     os.close(write)
     with os.fdopen(read) as pipe:
         assert pipe.read() == "well"
@@ -326,6 +328,20 @@ def test_an_attempt_for_which_no_thread_is_free_has_failed_and_the_others_go_on(
     gates.open(1)
     assert drive(race.decided(round(LONG * 1e9))) and race.ending == ("other", None)
     race.end()
+
+
+def test_where_the_system_has_no_more_threads_the_attempt_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    pool = Pool("stock", 2)
+    race = race_of(pool)
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.threading, "Thread", NoThread)
+        race.start(at_once("never"))
+    assert raced(race, at_once("value")) == ("value", None)
+    assert isinstance(raced(race_of(pool), at_once("again"))[0], str)
 
 
 def test_a_refusal_leaves_no_circle_to_the_garbage_collector() -> None:

@@ -231,7 +231,7 @@ class _Examination:
             await self._step(slots.reset(BLOCKING, key))
         except BackendUnavailable as error:
             user = self._patient.site.settings.get("username") or "default"
-            more = " +cluster|slots" if self._patient.routes.mode == "cluster" else ""
+            more = " +cluster|slots +asking" if self._patient.routes.mode == "cluster" else ""
             rule = f"ACL SETUSER {user} ~{self._core.prefix.decode()}:* {RIGHTS}{more}"
             self._say("script", "problem", str(error), f"if it is for want of rights: {rule}")
         else:

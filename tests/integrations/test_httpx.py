@@ -128,7 +128,9 @@ async def test_host_and_tls_name_are_the_endpoints(
 
 @with_every_client
 async def test_a_host_that_the_user_wrote_stays(shop: Shop) -> None:
-    await shop.get(shop.cluster(200), headers={"Host": "tenant-7.example"}, extensions={"sni_hostname": "x.example"})
+    shop.scripts["10.0.0.1"] = [200]
+    cluster = Cluster("shop", [Endpoint("http://10.0.0.1", host="inventory.internal")], names=Registry())
+    await shop.get(cluster, headers={"Host": "tenant-7.example"}, extensions={"sni_hostname": "x.example"})
     assert shop.requests[0].headers.get_list("host") == ["tenant-7.example"]
     assert shop.requests[0].extensions["sni_hostname"] == "x.example"
 
@@ -355,6 +357,15 @@ async def test_a_key_or_the_senders_word_makes_a_post_repeatable(shop: Shop) -> 
     assert await attempts() == 1
 
 
+@pytest.mark.parametrize("ours", ["PoolTimeout", "LocalProtocolError", "UnsupportedProtocol"])
+@with_every_client
+async def test_a_fault_of_ours_is_tried_nowhere_else(shop: Shop, ours: str) -> None:
+    kind = getattr(shop.package, ours)
+    error = await shop.error_of(shop.cluster(kind, kind, strategy=AT_ONCE))
+    assert isinstance(error, kind) and str(error) == "as told"
+    assert len(shop.requests) == 1
+
+
 @with_every_client
 async def test_a_get_that_must_not_be_repeated_is_not(shop: Shop) -> None:
     with sending(idempotent=False):
@@ -543,6 +554,19 @@ async def test_a_timeout_of_the_attempt_counts_against_the_endpoint_and_the_call
     error = await shop.error_of(cluster)
     assert isinstance(error, DeadlineExceeded) and not error.inherited
     assert breaker.snapshot()["failed"] == 1
+
+
+@with_every_client
+async def test_a_thread_waits_for_nothing_longer_than_is_left(shop: Shop) -> None:
+    if shop.world.is_async:
+        return  # there the whole call is ended
+    cluster = shop.cluster(200)
+    with deadline("2s"):
+        await shop.get(cluster, timeout=shop.package.Timeout(5, read=1, pool=None))
+    await shop.get(cluster, timeout=shop.package.Timeout(5, pool=None))
+    cut, whole = (request.extensions["timeout"] for request in shop.requests)
+    assert cut == {"connect": 2, "read": 1, "write": 2, "pool": 2}
+    assert whole == {"connect": 5, "read": 5, "write": 5, "pool": None}
 
 
 @with_every_client

@@ -15,8 +15,10 @@ from seawall import (
     DeadlineExceeded,
     Failfast,
     Failover,
+    Fallback,
     Forking,
     Registry,
+    Retry,
     Timeout,
     deadline,
 )
@@ -55,6 +57,10 @@ def pieces_of(shop: Shop) -> Any:
 async def test_a_body_that_was_begun_is_not_sent_again(shop: Shop) -> None:
     answer = await shop.request(shop.cluster([503, 200], strategy=AT_ONCE), "PUT", content=pieces_of(shop))
     assert (answer.status_code, len(shop.requests)) == (503, 1)
+    for kind in (shop.package.ReadError, shop.package.ConnectError):
+        cluster = shop.cluster([kind, 200], strategy=Failover(base=1, cap=1))
+        error = await shop.error_of(cluster, "PUT", content=pieces_of(shop))
+        assert (type(error), shop.world.now) == (kind, 0), "nor is there a pause for it"
     with sending(idempotent=True):
         answer = await shop.request(shop.cluster([503, 200], strategy=AT_ONCE), "PUT", content=pieces_of(shop))
     assert answer.status_code == 503, "whatever anybody says: it is gone"
@@ -196,8 +202,9 @@ async def test_a_stream_that_was_announced_takes_its_time_within_the_callers_dea
     cluster = shop.cluster(body, each=(Timeout("1s"),))
     with sending(stream=True):
         assert (await shop.get(cluster)).content == b"x" * 10
-        with deadline("2s"):
+        with sending(idempotent=True), deadline("2s"):
             assert isinstance(await shop.error_of(cluster), DeadlineExceeded)
+            assert shop.world.now > 5.9, "an inner block changes only what it names"
         shop.scripts["10.0.0.1"] = [slow("2s", 200)] if shop.world.is_async else [shop.package.ReadTimeout]
         assert isinstance(await shop.error_of(cluster), shop.package.TimeoutException), (
             "until it begins it is an attempt"
@@ -233,6 +240,31 @@ async def test_a_response_that_is_passed_over_is_closed(shop: Shop) -> None:
     cluster = shop.cluster([lambda _: shop.streamed(first, 503), lambda _: shop.streamed(second)], strategy=AT_ONCE)
     assert (await shop.get(cluster)).content == b"up"
     assert first.closed >= 1
+
+
+@pytest.mark.parametrize("where", ["each", "around"])
+@with_every_client
+async def test_responses_that_a_retry_of_the_user_passes_over_are_closed_as_it_goes(shop: Shop, where: str) -> None:
+    streams = [Stream(shop, b"down") for _ in range(3)]
+
+    def step(which: int) -> Any:
+        def answer(_: Any) -> Any:
+            assert all(stream.closed for stream in streams[:which])
+            return shop.streamed(streams[which], 503)
+
+        return answer
+
+    retry = Retry(on=lambda error: True, attempts=3, delay=0, budget=None)
+    cluster = shop.cluster([step(0), step(1), step(2)], strategy=Failfast(), **{where: (retry,)})
+    answer = await shop.get(cluster)
+    assert (answer.status_code, answer.content) == (503, b"down")
+    assert all(stream.closed for stream in streams)
+    late = Stream(shop, b"down")
+    cluster = shop.cluster(
+        lambda _: shop.streamed(late, 503), strategy=Failfast(), around=(Fallback(lambda _: shop.response(200)),)
+    )
+    assert (await shop.get(cluster)).status_code == 200
+    assert late.closed, "also where something else answers"
 
 
 @with_every_client
@@ -286,6 +318,7 @@ async def test_a_problem_that_is_too_long_or_breaks_off_is_no_quota(shop: Shop) 
     ]
     answer = await shop.get(shop.cluster(steps, strategy=Failover(retries=3, base=0, cap=0, budget=None)))
     assert (answer.status_code, long.closed >= 1, broken.closed >= 1, declared.closed >= 1) == (200, True, True, True)
+    assert (long.sent, declared.sent) == (2, 0), "no more is read than could be one"
 
 
 def shop_of_async() -> Shop:

@@ -132,6 +132,13 @@ async def drip_error(request: Request) -> None:
     await request.send(b"x", every=PAUSE)
 
 
+async def late_error(request: Request) -> None:
+    request.writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n")
+    await request.writer.drain()
+    await asyncio.sleep(PAUSE)
+    request.writer.write(b"down")
+
+
 async def slow_1xx(request: Request) -> None:
     await request.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", every=PAUSE)
 
@@ -211,8 +218,19 @@ async def quota(request: Request) -> None:
 PATHS: dict[str, Callable[[Request], Awaitable[None]]] = {
     function.__name__.replace("_", "-"): function
     for function in (
-        *(ok, replica, mode, asked, status, hang, drip_headers, drip_body, drip_chunks, drip_error, slow_1xx),
-        *(endless_1xx, endless_headers, endless_chunks, endless_body, garbage, endless_garbage, reset, close, short),
+        *(ok, replica, mode, asked, status, hang, drip_headers, drip_body, drip_chunks, drip_error, late_error),
+        *(
+            slow_1xx,
+            endless_1xx,
+            endless_headers,
+            endless_chunks,
+            endless_body,
+            garbage,
+            endless_garbage,
+            reset,
+            close,
+            short,
+        ),
         *(deaf, redirect, stream, quota),
     )
 }

@@ -89,13 +89,13 @@ def test_with_all_resetting_each_is_asked_once_and_no_more(client: Client, serve
 
 @every_client
 def test_a_returning_replica_gets_its_share_again(client: Client, server: Server) -> None:
-    breaker = CircuitBreaker(consecutive=1, open_for="300ms", probes=1)
+    breaker = CircuitBreaker(consecutive=1, open_for="1s", probes=1)
     server.mode(0, "reset")
     cluster = shop(*server.urls[:2], each=(breaker,))
     assert client.fetch(cluster, "/replica", times=6).status == 200
     assert server.asked(0)["asked"] == 1
     server.mode(0, "up")
-    time.sleep(0.4)
+    time.sleep(1.2)
     assert client.fetch(cluster, "/replica", times=6).status == 200
     assert server.asked(0)["asked"] >= 1
 
@@ -180,6 +180,14 @@ def test_a_spent_quota_is_final_and_readable(client: Client, server: Server) -> 
 def test_connections_are_used_again_also_after_failures(client: Client, server: Server) -> None:
     server.mode(0, "flapping")
     client.fetch(shop(server.url), "/replica", times=10)
+    assert server.asked(0)["connections"] == 1
+
+
+@every_client
+def test_a_response_that_is_passed_over_is_read_to_its_end_if_that_is_near(client: Client, server: Server) -> None:
+    answer = client.fetch(shop(server.url), "/late-error")
+    assert (answer.status, answer.body) == (503, b"down")
+    assert answer.served is not None and answer.served.attempts == 3
     assert server.asked(0)["connections"] == 1
 
 

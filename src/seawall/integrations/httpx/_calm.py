@@ -32,7 +32,7 @@ def calm(transport: Any) -> None:
     """Put such sockets into an `AsyncHTTPTransport`; other transports stay as they are."""
     pool: Any = getattr(transport, "_pool", None)
     backend = getattr(pool, "_network_backend", None)
-    core = type(backend).__module__.partition(".")[0]
+    core = type(backend).__module__.partition(".")[0]  # and not our own, already there
     if hasattr(backend, "connect_tcp") and core in ("httpcore", "httpcore2"):
         pool._network_backend = CalmBackend(backend)  # there is no door for it
 

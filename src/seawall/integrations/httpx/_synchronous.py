@@ -156,8 +156,6 @@ class _Call:
     def _attempt(self, endpoint: Endpoint) -> Any:
         """Send the request to one endpoint."""
         exchange, due = self._exchange, CURRENT.get().deadline_ns
-        if due is not None and due <= clock.now_ns():
-            raise DeadlineExceeded("the deadline passed before the request was sent", inherited=True)
         if not exchange.forks:
             self._close(exchange.bad)
         exchange.admit()

@@ -42,14 +42,14 @@ def _in_sight() -> Iterator[tuple[str, Any]]:
     for scope in scopes:
         for name, thing in list(scope.items()):
             yield name, thing
-            is_own = isinstance(thing, ModuleType) and thing.__name__.partition(".")[0] == package
+            # By the class itself, here and below: a proxy would be asked for what it stands for.
+            is_own = issubclass(type(thing), ModuleType) and thing.__name__.partition(".")[0] == package
             if is_own or name in ("self", "cls"):
                 for inner, part in list(_attributes(thing).items()):
                     yield f"{name}.{inner}", part
 
 
 def _attributes(thing: object) -> Mapping[str, Any]:
-    # Not `vars(thing)` of just anything: a proxy would be asked for what it stands for.
     try:
         return cast("Mapping[str, Any]", object.__getattribute__(thing, "__dict__"))
     except AttributeError:

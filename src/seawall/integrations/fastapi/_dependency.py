@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from seawall.http.callers import KeyOf
 from seawall.http.entrance import CostOf, Exempt, Fields, PartsOf, tell
-from seawall.integrations.fastapi._gate import Gate
+from seawall.integrations.fastapi._gate import UNASKED, Gate
 from seawall.limiter import Limiter, Rules
 from seawall.limiter.asking import Cost
 from seawall.stores.decision import Decision
@@ -49,7 +49,7 @@ def limited(
     """
     gate = Gate("limited", limiter, key, cost, exempt, fields, messages)
 
-    async def limit(connection: HTTPConnection, response: Response, found: Any = None) -> Decision | None:
+    async def limit(connection: HTTPConnection, response: Response, found: Any = UNASKED) -> Decision | None:
         entry = await gate.enter(connection, found)
         tell(cast("MutableMapping[str, str]", response.headers), entry.fields)
         return entry.decision

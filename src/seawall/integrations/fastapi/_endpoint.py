@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from typing import Any, TypeVar, cast
 
@@ -17,7 +18,7 @@ from seawall.errors import ConfigError
 from seawall.http.callers import KeyOf
 from seawall.http.entrance import CostOf, Exempt, Fields, PartsOf, tell
 from seawall.http.misplaced import refuse_if_registered
-from seawall.integrations.fastapi._gate import INJECTED, Entry, Gate
+from seawall.integrations.fastapi._gate import Entry, Gate
 from seawall.limiter import Limiter, Rules
 from seawall.limiter.asking import Cost
 from seawall.policies.functions import is_coroutine_function
@@ -25,6 +26,9 @@ from seawall.policies.functions import is_coroutine_function
 __all__ = ["limited_endpoint"]
 
 E_ = TypeVar("E_", bound=Callable[..., Any])
+
+INJECTED = "seawall_entry"
+"""How the parameters begin by which FastAPI hands an endpoint its entries."""
 
 
 def limited_endpoint(
@@ -54,19 +58,23 @@ def limited_endpoint(
                 f"@limited_endpoint: got {endpoint!r}: expected an endpoint, or a method of a class of them"
             )
         refuse_if_registered(endpoint, "limited_endpoint", lambda thing: _has_route_to(thing, endpoint))
-        wrapped = _wrapped(gate, endpoint)
-        vars(wrapped)["__signature__"] = gate.added_to(inspect.signature(endpoint))
+        signature = inspect.signature(endpoint)
+        # One for each limit of the endpoint.
+        names = (f"{INJECTED}_{number}" for number in itertools.count(1))
+        parameter = next(name for name in names if name not in signature.parameters)
+        wrapped = _wrapped(gate, endpoint, parameter)
+        vars(wrapped)["__signature__"] = gate.added_to(signature, parameter)
         return cast("E_", wrapped)
 
     return decorate
 
 
-def _wrapped(gate: Gate, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+def _wrapped(gate: Gate, endpoint: Callable[..., Any], parameter: str) -> Callable[..., Any]:
     if is_coroutine_function(endpoint):
 
         @functools.wraps(endpoint)
         async def asynchronous(*args: Any, **kwargs: Any) -> Any:
-            entry = kwargs.pop(INJECTED, None) or await gate.enter(_connection_in(args, kwargs))
+            entry = kwargs.pop(parameter, None) or await gate.enter(_connection_in(args, kwargs))
             return _told(await endpoint(*args, **kwargs), entry)
 
         return asynchronous
@@ -74,7 +82,7 @@ def _wrapped(gate: Gate, endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(endpoint)
         async def streaming(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            _must_be_let_in(kwargs)
+            _must_be_let_in(kwargs, parameter)
             async with contextlib.aclosing(endpoint(*args, **kwargs)) as items:
                 async for item in items:
                     yield item
@@ -84,21 +92,21 @@ def _wrapped(gate: Gate, endpoint: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(endpoint)
         def generating(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            _must_be_let_in(kwargs)
+            _must_be_let_in(kwargs, parameter)
             yield from endpoint(*args, **kwargs)
 
         return generating
 
     @functools.wraps(endpoint)
     def synchronous(*args: Any, **kwargs: Any) -> Any:
-        entry = kwargs.pop(INJECTED, None) or gate.enter_now(_connection_in(args, kwargs))
+        entry = kwargs.pop(parameter, None) or gate.enter_now(_connection_in(args, kwargs))
         return _told(endpoint(*args, **kwargs), entry)
 
     return synchronous
 
 
-def _must_be_let_in(kwargs: dict[str, Any]) -> None:
-    if kwargs.pop(INJECTED, None) is None:
+def _must_be_let_in(kwargs: dict[str, Any], parameter: str) -> None:
+    if kwargs.pop(parameter, None) is None:
         raise ConfigError("@limited_endpoint: generators are endpoints in FastAPI only")
 
 

@@ -32,12 +32,11 @@ try:
 except ImportError:  # Starlette alone: the decorator works there
     depends = None
 
-__all__ = ["INJECTED", "TOLD", "Entry", "Gate", "TooManyRequests"]
+__all__ = ["TOLD", "UNASKED", "Entry", "Gate", "TooManyRequests"]
 
 TOLD = "seawall.fields"
 """Where in a scope the fields are put for a response that is not made yet, if somebody is there to send them."""
-INJECTED = "seawall_entry"
-"""The parameter by which FastAPI hands an endpoint its entry."""
+UNASKED: Any = object()
 
 
 class TooManyRequests(HTTPException):
@@ -91,24 +90,25 @@ class Gate:
             wanted.append(inspect.Parameter("found", kind, default=depends(self._dependency)))
         return inspect.Signature(wanted)
 
-    def added_to(self, signature: inspect.Signature) -> inspect.Signature:
-        """The signature of an endpoint that FastAPI gives an entry besides."""
+    def added_to(self, signature: inspect.Signature, parameter: str) -> inspect.Signature:
+        """The signature of an endpoint that FastAPI gives an entry besides, by a parameter of that name."""
         if depends is None:
             return signature
 
-        async def enter(connection: HTTPConnection, response: Response, found: Any = None) -> Entry:
+        async def enter(connection: HTTPConnection, response: Response, found: Any = UNASKED) -> Entry:
             entry = await self.enter(connection, found)
             tell(cast("MutableMapping[str, str]", response.headers), entry.fields)
             return entry
 
         vars(enter)["__signature__"] = self.signature()
-        added = inspect.Parameter(INJECTED, inspect.Parameter.KEYWORD_ONLY, default=depends(enter))
+        added = inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, default=depends(enter))
         named = list(signature.parameters.values())
         last = named[-1:] if named and named[-1].kind is inspect.Parameter.VAR_KEYWORD else []
         return signature.replace(parameters=[*named[: len(named) - len(last)], added, *last])
 
-    async def enter(self, connection: HTTPConnection, found: Any = None) -> Entry:
-        """Count the request, or raise `TooManyRequests`."""
+    async def enter(self, connection: HTTPConnection, found: Any = UNASKED) -> Entry:
+        """Count the request, or raise `TooManyRequests`. `found` is what FastAPI found by a dependency."""
+        self._must_be_ours(found)
         request = request_of(connection.scope)
         if self._entrance.exempts(request):
             return Entry(None, {})
@@ -124,12 +124,20 @@ class Gate:
 
     def enter_now(self, connection: HTTPConnection) -> Entry:
         """As `enter`, in a thread of Starlette's."""
+        self._must_be_ours(UNASKED)
         if self._must_await:
             raise ConfigError("@limited_endpoint(key): an async key function needs an async endpoint, or FastAPI")
         request = request_of(connection.scope)
         if self._entrance.exempts(request):
             return Entry(None, {})
         return self._let_in(connection, self._entrance.decide(request))
+
+    def _must_be_ours(self, found: Any) -> None:
+        if self._dependency is not None and found is UNASKED:
+            raise ConfigError(
+                f"@limited_endpoint(key={self._dependency!r}): taken for a dependency, which only FastAPI can call. A "
+                "function of the request has one parameter: `request`, or one annotated with seawall.http.Request"
+            )
 
     def _let_in(self, connection: HTTPConnection, decision: Decision) -> Entry:
         if not decision.allowed:

@@ -23,6 +23,9 @@ __all__ = ["Broadcast"]
 RESERVE_NS = 10_000_000
 """How much of a deadline is kept for telling who was reached; at most a tenth of it."""
 
+CLOSED: Ending = (None, None)
+"""In the place of an ending that somebody has taken."""
+
 
 class Broadcast(Strategy[Any]):
     """Call all endpoints beside each other, whatever their health, and answer with a mapping of endpoints to values.
@@ -160,14 +163,20 @@ class Told:
                 break  # another was quicker
             # Each in a context of its own: what one attempt sets is nothing to the next on this thread.
             ending = contextvars.copy_context().run(drive, self._tell(branch, seat))
-        return ending
+        try:
+            return ending
+        finally:
+            del ending  # an error in it knows this frame
 
     async def _tell(self, branch: Serving, seat: Seat) -> Ending:
         ending = await branch.at(seat)
-        if self._endings.setdefault(seat, ending) is ending:
-            return ending
-        await branch.discard(ending)  # it came too late
-        return None, None
+        try:
+            if self._endings.setdefault(seat, ending) is ending:
+                return ending
+            await branch.discard(ending)  # it came too late
+            return CLOSED
+        finally:
+            del ending  # as above
 
     def close(self, unreached: BaseException) -> tuple[dict[Any, Any], dict[Any, BaseException]]:
         """The values and the errors by endpoint; those that have not ended failed with `unreached`."""
@@ -176,6 +185,7 @@ class Told:
         failed: dict[Any, BaseException] = {}
         for _, seat in self._legs:
             value, error = self._endings.setdefault(seat, (None, unreached))
+            self._endings[seat] = CLOSED  # the frames of the attempts know this object, and their errors know them
             if error is None:
                 succeeded[seat.endpoint] = value
             else:

@@ -190,7 +190,10 @@ class Calls:
         else:
             outcome = self._around.run(lambda: _end(drive(self._inner(serving))))
         serving.degraded = serving.degraded or outcome.degraded
-        return outcome.value, outcome.error
+        try:
+            return outcome.value, outcome.error
+        finally:
+            del outcome  # its error knows this frame
 
     async def _raising(self, serving: Serving) -> Any:
         return _end(await self._serve(serving))

@@ -137,13 +137,17 @@ class Serving:
                 seat = self._own_seat()
         except (DeadlineExceeded, NoEndpoints) as nobody:
             return None, nobody
-        while seat is not None:
-            value, error = await self.at(seat)
-            if error is None or not self.refused(seat, error):
-                return value, error
-            refusal = error
-            seat = self._next(again=again)
-        return None, self.nobody(refusal)
+        error: BaseException | None = None
+        try:
+            while seat is not None:
+                value, error = await self.at(seat)
+                if error is None or not self.refused(seat, error):
+                    return value, error
+                refusal = error
+                seat = self._next(again=again)
+            return None, self.nobody(refusal)
+        finally:
+            del error, refusal  # they know this frame
 
     def raise_obstacle(self) -> None:
         """Raise what stands against any attempt, if something does."""

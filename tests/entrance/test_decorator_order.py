@@ -111,7 +111,7 @@ def test_celery() -> None:
     def search() -> str:
         return "found"
 
-    for task in (app.task(search), app.task(bind=True)(search), app._task_from_fun(search)):
+    for task in (app.task(shared=False)(search), app.task(bind=True, shared=False)(search), app._task_from_fun(search)):
         with pytest.raises(
             ConfigError, match=r"@limited stands above @app.task.*Put @limited below, next to the function"
         ):
@@ -124,7 +124,7 @@ def test_the_right_order_is_right() -> None:
     router.get("/")(endpoint_limit(made()))
     flask.route("/")(view_limit(made()))
     blueprint.route("/")(view_limit(made()))
-    Celery("shop", set_as_current=False).task(task_limit(made()))
+    Celery("shop", set_as_current=False).task(shared=False)(task_limit(made()))
     endpoint_limit(endpoint_limit(made())), view_limit(view_limit(made()))
 
 

@@ -28,12 +28,25 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         (["uvicorn", "app:app", "--workers", "1"], None),
         (["uvicorn", "app:app"], None),
         (["uvicorn", "app:app", "--workers"], None),
+        (["celery", "-A", "shop", "worker", "-c", "4"], "celery with 4 workers"),
+        (["celery", "-A", "shop", "worker", "--concurrency=4", "--pool=prefork"], "celery with 4 workers"),
+        (["/venv/celery/__main__.py", "worker", "-c4"], "celery with 4 workers"),
+        (["celery", "-A", "shop", "worker", "-c", "1"], None),
+        (["celery", "-A", "shop", "worker", "-c", "4", "-P", "threads"], None),
+        (["celery", "-A", "shop", "worker", "--pool=solo"], None),
+        (["celery", "-A", "shop", "beat", "-c", "4"], None),
         (["python", "-w", "4"], None),
         ([], None),
     ],
 )
 def test_workers_are_read_from_the_command_line(argv: list[str], sign: str | None) -> None:
     assert signs_of_several_workers(argv) == sign
+
+
+def test_a_worker_of_celery_has_a_process_for_each_processor_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    for processors, sign in ((8, "celery with 8 workers"), (1, None), (None, None)):
+        monkeypatch.setattr(workers.os, "cpu_count", lambda processors=processors: processors)
+        assert signs_of_several_workers(["celery", "-A", "shop", "worker"]) == sign
 
 
 def test_workers_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

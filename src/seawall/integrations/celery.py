@@ -36,11 +36,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SECOND = 1_000_000_000
-SHORTEST = SECOND // 100
+MILLISECOND = SECOND // 1_000
+SHORTEST = 10 * MILLISECOND
 """A queue is no timer for less."""
 REQUEUES = "seawall_requeues"
-"""The header of a message that says how often a limit has put it back."""
-MOST_DOUBLINGS = 16
+WAITED = "seawall_waited_ms"
+"""The headers of a message that say how often limits have put it back, and for how long in all."""
 
 
 def limited(
@@ -55,8 +56,8 @@ def limited(
 
     A task beyond the limit is sent again with a countdown, under its own id, with links, chords and headers; its state
     is RETRY meanwhile. That is none of the task's own retries: `max_retries` counts those alone. The countdown is the
-    time until the limit admits one more, and up to half of it longer; each time that a message comes too early again,
-    the share left to chance doubles, so that a thousand of them do not come back all at once.
+    time until the limit admits one more, and by chance up to half as long again as that, or as the task has waited
+    already: so a thousand of them do not come back all at once, and again and again.
 
     Called directly, or eagerly, there is no queue: `RateLimited` is raised.
 
@@ -140,13 +141,13 @@ def _put_back(task: Any, decision: Decision, most_ns: int, most: int | None) -> 
     if task is None or decision.limit is NO_LIMIT:
         raise error
     headers: dict[str, Any] = dict(task.request.headers or {})
-    before = headers.get(REQUEUES)
-    count = before if type(before) is int and before >= 0 else 0
+    count, waited = _count_in(headers, REQUEUES), _count_in(headers, WAITED)
     if most is not None and count >= most:
         raise error
-    countdown = _delay_ns(decision.retry_after_ns, count, most_ns) / 1e9
+    delay_ns = _delay_ns(decision.retry_after_ns, waited * MILLISECOND, most_ns)
+    headers |= {REQUEUES: count + 1, WAITED: waited + delay_ns // MILLISECOND}
     again = task.signature_from_request(
-        task.request, countdown=countdown, retries=task.request.retries, headers={**headers, REQUEUES: count + 1}
+        task.request, countdown=delay_ns / 1e9, retries=task.request.retries, headers=headers
     )
     try:
         again.apply_async()
@@ -157,14 +158,20 @@ def _put_back(task: Any, decision: Decision, most_ns: int, most: int | None) -> 
         raise
     # A plain copy: what a backend stores must not hold the limiter.
     told = RateLimited(error.detail, policy=error.policy, retry_after=error.retry_after)
-    raise Retry(exc=told, when=round(countdown, 3), sig=again)
+    raise Retry(exc=told, when=round(delay_ns / 1e9, 3), sig=again)
 
 
-def _delay_ns(wait_ns: int, count: int, most_ns: int) -> int:
+def _count_in(headers: Mapping[str, Any], name: str) -> int:
+    """A number that a message carries; 0 for whatever else stands there."""
+    value = headers.get(name)
+    return value if type(value) is int and 0 <= value < 10**12 else 0
+
+
+def _delay_ns(wait_ns: int, waited_ns: int, most_ns: int) -> int:
     least = max(wait_ns, SHORTEST)
-    spread = least * 2 ** min(count, MOST_DOUBLINGS) // 2
+    spread = max(least, waited_ns) // 2
     if least + spread > most_ns:
         # Drawn below the cap: what is cut off at it comes back all at once.
-        spread = max(most_ns // 2, most_ns - least) if least < most_ns else most_ns // 2
-        least = most_ns - spread
+        least = min(least, most_ns // 2)
+        spread = most_ns - least
     return least + int(chance.random() * spread)

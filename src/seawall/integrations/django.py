@@ -86,7 +86,7 @@ class limited:  # noqa: N801  # a decorator to its user
                 f"@limited: got {view!r}: expected a view; for a class of them: "
                 '@method_decorator(limited(...), name="dispatch")'
             )
-        if iscoroutinefunction(view):  # pyright: ignore[reportDeprecated]  # as above
+        if _dispatches_async(view) or iscoroutinefunction(view):  # pyright: ignore[reportDeprecated]  # as above
 
             @functools.wraps(view)
             async def asynchronous(*args: Any, **kwargs: Any) -> Any:
@@ -109,9 +109,7 @@ class limited:  # noqa: N801  # a decorator to its user
             decision = self._entrance.decide(request)
             if not decision:
                 return self._refusal(decision)
-            response = view(*args, **kwargs)
-            # As `dispatch` of a class of async views answers.
-            return self._later(response, decision) if inspect.iscoroutine(response) else self._told(response, decision)
+            return self._told(view(*args, **kwargs), decision)
 
         return synchronous
 
@@ -125,8 +123,11 @@ class limited:  # noqa: N801  # a decorator to its user
             tell(cast("MutableMapping[str, str]", headers), self._entrance.fields(decision))
         return response
 
-    async def _later(self, response: Any, decision: Decision) -> Any:
-        return self._told(await response, decision)
+
+def _dispatches_async(view: Any) -> bool:
+    """Whether it is what `method_decorator` makes of `dispatch` of a class whose views are async."""
+    owner = getattr(getattr(view, "func", None), "__self__", None)
+    return getattr(view, "__name__", "") == "dispatch" and bool(getattr(owner, "view_is_async", False))
 
 
 class _User:

@@ -15,8 +15,9 @@ _warned = False
 def signs_of_several_workers(argv: Sequence[str] | None = None) -> str | None:
     """What shows that this service runs in several processes, in words; None if nothing does.
 
-    It looks at WEB_CONCURRENCY, at GUNICORN_CMD_ARGS, and at the command line of gunicorn, uvicorn, hypercorn and
-    granian. In a worker that was spawned anew the command line is not that of the server, but the variables are there.
+    It looks at WEB_CONCURRENCY, at GUNICORN_CMD_ARGS, and at the command line of gunicorn, uvicorn, hypercorn, granian
+    and Celery's worker. In a worker that was spawned anew the command line is not that of the server, but the variables
+    are there.
     """
     count = _number(os.environ.get("WEB_CONCURRENCY", ""))
     if count > 1:
@@ -27,22 +28,27 @@ def signs_of_several_workers(argv: Sequence[str] | None = None) -> str | None:
         server = os.path.basename(os.path.dirname(words[0]))
     if server == "gunicorn":
         words += os.environ.get("GUNICORN_CMD_ARGS", "").split()
-    if server not in ("gunicorn", "uvicorn", "hypercorn", "granian"):
-        return None
-    count = _workers_in(words)
+    if server == "celery" and "worker" in words:
+        if _option(words, "-P", "--pool") not in ("", "prefork", "processes"):
+            return None  # threads, or one process
+        given = _option(words, "-c", "--concurrency")
+        count = _number(given) if given else os.cpu_count() or 1
+    elif server in ("gunicorn", "uvicorn", "hypercorn", "granian"):
+        count = _number(_option(words, "-w", "--workers"))
     return f"{server} with {count} workers" if count > 1 else None
 
 
-def _workers_in(words: Sequence[str]) -> int:
-    count = 0
+def _option(words: Sequence[str], short: str, long: str) -> str:
+    """The value of an option of a command line, the last if there are several; empty if there is none."""
+    value = ""
     for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word in ("-w", "--workers"):
-            count = _number(following)
-        elif word.startswith("--workers="):
-            count = _number(word.partition("=")[2])
-        elif word.startswith("-w") and not word.startswith("--"):
-            count = _number(word[2:]) or count
-    return count
+        if word in (short, long):
+            value = following
+        elif word.startswith(f"{long}="):
+            value = word.partition("=")[2]
+        elif word.startswith(short) and not word.startswith("--"):
+            value = word[2:]
+    return value
 
 
 def _number(text: str) -> int:

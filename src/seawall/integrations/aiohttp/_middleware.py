@@ -56,7 +56,7 @@ class Middleware:
     response, be it the last of those that were failures, or an error of aiohttp's own kinds; refusals and passed
     deadlines are Seawall's own errors as well. A call, and the reading of its response, end with the deadline.
 
-    `served(response)` tells cluster, endpoint and attempts. Needs aiohttp 3.12 or later.
+    `served(response)` tells cluster, endpoint and attempts. Needs aiohttp 3.13 or later.
 
     Args:
         clusters: a `Cluster` or several, each for the host of its name; a mapping of hosts to clusters; or a

@@ -43,7 +43,7 @@ def outgoing(request: ClientRequest, endpoint: Endpoint, *, forks: bool) -> tupl
     made.headers = headers
     made.url = URL.build(
         scheme=target.scheme,
-        host=target.host,
+        host=f"[{target.host}]" if ":" in target.host else target.host,
         port=target.port,
         path=(target.prefix + request.url.raw_path) or "/",
         query_string=request.url.raw_query_string,

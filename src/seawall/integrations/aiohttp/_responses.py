@@ -28,6 +28,8 @@ __all__ = ["Bad", "bad", "bound", "rewrite"]
 
 DRAIN_SECONDS = 0.05
 """How long the rest of a response is read that is passed over, so that its connection can be used again."""
+LOOK_SECONDS = 1.0
+"""How long the body of a 429 is read at most to see if it is final."""
 
 
 class Bad(BadAnswer):
@@ -45,12 +47,12 @@ async def bad(response: ClientResponse, verdict: Verdict, endpoint: Endpoint) ->
     headers, status = response.headers, response.status
     spent = False
     if may_be_quota(status, headers.get("Content-Type")) and (response.content_length or 0) <= MOST_PROBLEM_BYTES:
-        spent = is_quota_exceeded(await _read(response, None))
+        spent = is_quota_exceeded(await _read(response, LOOK_SECONDS))
     wish = retry_after(headers.get("Retry-After"), date=headers.get("Date")) if status in (429, 503) else None
     return Bad(status, response, verdict=verdict, endpoint=endpoint, retry_after=wish, final=spent)
 
 
-async def _read(response: ClientResponse, seconds: float | None) -> bytes:
+async def _read(response: ClientResponse, seconds: float) -> bytes:
     """The body, if it comes in time; else the connection is closed. A body that was read stays for the sender."""
     try:
         async with asyncio.timeout(seconds):

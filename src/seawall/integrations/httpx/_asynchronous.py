@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from seawall.context import CURRENT
 from seawall.http.answers import BadAnswer
 from seawall.http.names import Clusters
 from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
@@ -159,7 +158,7 @@ class _Call:
     async def _bad(self, response: Any, verdict: Verdict, endpoint: Endpoint) -> BadAnswer:
         spent = False
         if may_be_quota(response.status_code, response.headers.get("content-type")) and requests.is_small(response):
-            data = await self._kept(response, CURRENT.get().deadline_ns)
+            data = await self._kept(response, requests.look_until(response.stream.due_ns))
             spent = data is not None and is_quota_exceeded(data, response.headers.get("content-encoding"))
         return _Bad(
             response.status_code,
@@ -181,7 +180,7 @@ class _Call:
             await response.stream.aclose()
             requests.small_body(self._kit, response, None)
 
-    async def _kept(self, response: Any, due_ns: int | None) -> bytes | None:
+    async def _kept(self, response: Any, due_ns: int) -> bytes | None:
         """Read a short body into memory; None if it cannot be had by `due_ns`, or is not so short after all."""
         stream = response.stream
         data: bytes | None = await stream.read(due_ns)
@@ -259,11 +258,10 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
             await self.aclose()
             raise requests.late(kit, "the deadline passed while the response was being read")
 
-        async def read(self, due_ns: int | None) -> bytes | None:
+        async def read(self, due_ns: int) -> bytes | None:
             """All of it, if that is not much and comes by `due_ns`; None otherwise. Closes it in any case."""
             own = self.due_ns
-            if due_ns is not None:
-                self.due_ns = due_ns if own is None else min(own, due_ns)
+            self.due_ns = due_ns if own is None else min(own, due_ns)
             parts: list[bytes] = []
             size = 0
             try:

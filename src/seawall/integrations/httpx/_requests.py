@@ -13,6 +13,7 @@ from seawall.http.propagation import HEADERS, outward_headers
 from seawall.http.retry_after import retry_after
 from seawall.http.target import Target, target_of
 from seawall.http.verdicts import MOST_PROBLEM_BYTES
+from seawall.runtime import clock
 
 if TYPE_CHECKING:
     from seawall.cluster.endpoint import Endpoint
@@ -24,6 +25,8 @@ MOST_BODY = 64 * 1024 * 1024
 """Bytes of a response, unless the user says otherwise."""
 DRAIN_NS = 50_000_000
 """How long the rest of a response is read that is passed over, so that its connection can be used again."""
+LOOK_NS = 1_000_000_000
+"""How long the body of a 429 is read at most to see if it is final."""
 OWN_HEADERS = frozenset(name.lower().encode() for name in HEADERS)
 WEBSOCKET = {"http": "ws", "https": "wss"}
 
@@ -119,6 +122,12 @@ def small_body(kit: Kit, response: Any, data: bytes | None) -> None:
         for name in ("content-length", "content-encoding", "transfer-encoding"):
             response.headers.pop(name, None)
     response.stream = kit.ByteStream(data or b"")
+
+
+def look_until(due_ns: int | None) -> int:
+    """Until when a body is read that has to be looked at, under a deadline."""
+    most = clock.now_ns() + LOOK_NS
+    return most if due_ns is None else min(due_ns, most)
 
 
 def is_small(response: Any) -> bool:

@@ -184,7 +184,7 @@ class _Call:
     def _bad(self, response: Any, verdict: Verdict, endpoint: Endpoint) -> BadAnswer:
         spent = False
         if may_be_quota(response.status_code, response.headers.get("content-type")) and requests.is_small(response):
-            data = self._kept(response, None)
+            data = self._kept(response, requests.look_until(response.stream.due_ns))
             spent = data is not None and is_quota_exceeded(data, response.headers.get("content-encoding"))
         return _Bad(
             response.status_code,
@@ -206,7 +206,7 @@ class _Call:
             response.stream.close()
             requests.small_body(self._kit, response, None)
 
-    def _kept(self, response: Any, due_ns: int | None) -> bytes | None:
+    def _kept(self, response: Any, due_ns: int) -> bytes | None:
         """Read a short body into memory; None if it cannot be had by `due_ns`, or is not so short after all."""
         stream = response.stream
         data: bytes | None = stream.read(due_ns)
@@ -286,11 +286,10 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
                     raise kit.RemoteProtocolError(f"the response is larger than max_body={self._most}")
                 yield chunk
 
-        def read(self, due_ns: int | None) -> bytes | None:
+        def read(self, due_ns: int) -> bytes | None:
             """All of it, if that is not much and comes by `due_ns`; None otherwise. Closes it in any case."""
             own = self.due_ns
-            if due_ns is not None:
-                self.due_ns = due_ns if own is None else min(own, due_ns)
+            self.due_ns = due_ns if own is None else min(own, due_ns)
             parts: list[bytes] = []
             size = 0
             try:

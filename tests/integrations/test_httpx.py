@@ -28,6 +28,8 @@ from seawall import (
     Timeout,
     criticality,
     deadline,
+    disable,
+    enable,
     registry,
 )
 from seawall.events import AttemptFailed
@@ -586,6 +588,19 @@ async def test_events_show_the_response_that_was_a_failure(shop: Shop) -> None:
         "503 Service Unavailable from http://10.0.0.1:80",
         503,
     )
+
+
+@with_every_client
+async def test_switched_off_a_request_is_one_attempt_and_its_end_is_given(shop: Shop) -> None:
+    cluster = shop.cluster([503, shop.package.ReadError, 200], each=(CircuitBreaker(consecutive=1),))
+    disable()
+    try:
+        assert (await shop.get(cluster)).status_code == 503
+        assert type(await shop.error_of(cluster)) is shop.package.ReadError
+        assert (await shop.get(cluster)).status_code == 200
+    finally:
+        enable()
+    assert len(shop.requests) == 3
 
 
 # -- degradation -----------------------------------------------------------------------------------------------------

@@ -306,6 +306,16 @@ async def test_a_problem_that_has_to_be_looked_at_stays_readable(shop: Shop) -> 
 
 
 @with_every_client
+async def test_a_problem_that_drips_is_looked_at_for_a_second_and_no_longer(shop: Shop) -> None:
+    stream = Stream(shop, *(slow("300ms", b" ") for _ in range(1_000)))
+    answer = await shop.get(
+        shop.cluster([lambda _: shop.streamed(stream, 429, headers=PROBLEM), 200], strategy=AT_ONCE)
+    )
+    assert (answer.status_code, stream.closed >= 1) == (200, True)
+    assert shop.world.now <= 1.2
+
+
+@with_every_client
 async def test_a_problem_that_is_too_long_or_breaks_off_is_no_quota(shop: Shop) -> None:
     long = Stream(shop, *[b" " * 40_000] * 3)
     broken = Stream(shop, b"{", shop.package.ReadError("reset"))

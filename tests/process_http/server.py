@@ -135,7 +135,7 @@ async def drip_error(request: Request) -> None:
 async def late_error(request: Request) -> None:
     request.writer.write(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\n")
     await request.writer.drain()
-    await asyncio.sleep(PAUSE)
+    await asyncio.sleep(0.005)
     request.writer.write(b"down")
 
 

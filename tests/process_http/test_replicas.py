@@ -185,10 +185,14 @@ def test_connections_are_used_again_also_after_failures(client: Client, server: 
 
 @every_client
 def test_a_response_that_is_passed_over_is_read_to_its_end_if_that_is_near(client: Client, server: Server) -> None:
-    answer = client.fetch(shop(server.url), "/late-error")
-    assert (answer.status, answer.body) == (503, b"down")
-    assert answer.served is not None and answer.served.attempts == 3
-    assert server.asked(0)["connections"] == 1
+    for _ in range(10):  # near is a matter of milliseconds, which a busy machine may not have
+        server.mode(0, "up")
+        answer = client.fetch(shop(server.url), "/late-error")
+        assert (answer.status, answer.body) == (503, b"down")
+        assert answer.served is not None and answer.served.attempts == 3
+        if server.asked(0)["connections"] == 1:
+            return
+    raise AssertionError("never was a connection used again")
 
 
 @every_client

@@ -30,6 +30,7 @@ from seawall.stores import drawer, looking, memory
 from seawall.stores import fast_hit as module
 from seawall.testing import VirtualClock
 from tests.machines.effort import LONG
+from tests.support.bytecodes import codes_of
 
 SECOND = 1_000_000_000
 SPECS = [
@@ -176,44 +177,79 @@ def intruding(files: set[str], at: int, intrude: Callable[[], object]) -> Iterat
     places = [0]
     before: dict[FrameType, str] = {}
     busy = False
-
-    def opcode(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal busy
-        if event == "opcode" and not busy:
-            came_from = before.get(frame, "RESUME")
-            before[frame] = names[frame.f_code][frame.f_lasti]
-            if came_from in CALLS:
-                places[0] += 1
-                if places[0] == at:
-                    busy = True
-                    intrude()
-                    busy = False
-        return opcode
-
     names: dict[CodeType, dict[int, str]] = {}
 
-    def call(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename not in files or busy:
-            return None
+    def step(frame: FrameType, offset: int) -> None:
+        nonlocal busy
+        if busy:
+            return
         if frame.f_code not in names:
             names[frame.f_code] = {each.offset: each.opname for each in dis.get_instructions(frame.f_code)}
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return opcode
+        came_from = before.get(frame, "RESUME")
+        before[frame] = names[frame.f_code][offset]
+        if came_from in CALLS:
+            places[0] += 1
+            if places[0] == at:
+                busy = True
+                intrude()
+                busy = False
 
-    sys.settrace(call)
-    try:
+    with stepping(files, step):
         yield places
-    finally:
-        sys.settrace(None)
+
+
+if sys.version_info >= (3, 12):
+
+    @contextmanager
+    def stepping(files: set[str], step: Callable[[FrameType, int], None]) -> Iterator[None]:
+        """Call `step(frame, offset)` before each bytecode in code of `files`."""
+        monitoring, tool, event = sys.monitoring, 5, sys.monitoring.events.INSTRUCTION
+        codes = codes_of(files)
+        monitoring.use_tool_id(tool, "intruding")
+        monitoring.register_callback(tool, event, lambda _code, offset: step(sys._getframe(1), offset))
+        for code in codes:
+            monitoring.set_local_events(tool, code, event)
+        try:
+            yield
+        finally:
+            for code in codes:
+                monitoring.set_local_events(tool, code, 0)
+            monitoring.register_callback(tool, event, None)
+            monitoring.free_tool_id(tool)
+
+else:
+
+    @contextmanager
+    def stepping(files: set[str], step: Callable[[FrameType, int], None]) -> Iterator[None]:
+        """As above, where there is no `sys.monitoring`."""
+
+        def opcode(frame: FrameType, event: str, _: Any) -> Any:
+            if event == "opcode":
+                step(frame, frame.f_lasti)
+            return opcode
+
+        def call(frame: FrameType, event: str, _: Any) -> Any:
+            if frame.f_code.co_filename not in files:
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            return opcode
+
+        sys.settrace(call)
+        try:
+            yield
+        finally:
+            sys.settrace(None)
 
 
 INSIDE = {module.__file__, memory.__file__, looking.__file__, drawer.__file__}
 SINGLE = [TokenBucket("5/h"), SlidingWindow("5/h"), FixedWindow("5/h"), SlidingLog("5/h")]
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize("what", ["hit", "settle", "cancel", "reset other", "give back"])
-@pytest.mark.parametrize("spec", SINGLE, ids=lambda spec: spec.name)
+INTRUSIONS = [(spec, "hit", fresh) for spec in SINGLE for fresh in (False, True)]
+INTRUSIONS += [(spec, what, True) for spec in SINGLE[:2] for what in ("settle", "cancel", "reset other", "give back")]
+
+
+@pytest.mark.parametrize(("spec", "what", "fresh"), INTRUSIONS, ids=lambda value: getattr(value, "name", value))
 def test_a_finalizer_in_the_midst_of_a_hit_is_not_lost_and_loses_nothing(spec: Any, what: str, fresh: bool) -> None:
     """At every place where one could run, in the very thread that is in the middle of a step."""
     at = 0

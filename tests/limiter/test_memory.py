@@ -201,18 +201,29 @@ def test_no_key_is_ever_admitted_beyond_its_own_limit(
                 assert all(window <= 4 for window in windows)
 
 
-def test_room_again_is_no_fresh_start_for_whoever_used_up_his_limit() -> None:
+@pytest.mark.parametrize("way", ["hit", "careful", "reserve"])
+def test_room_again_is_no_fresh_start_for_whoever_used_up_his_limit(way: str) -> None:
     """A key in the sketch stays there until it owes nothing, though there is room for a state of its own."""
     with VirtualClock() as time:
         limiter = Limiter(TokenBucket("60/min"), store=Memory(max_keys=2))
         limiter.hit("first")
         limiter.hit("second")
-        time.advance(10)
+        time.advance(61)
+        assert limiter.hit("attacker").allowed
+        time.advance(58)
         assert limiter.hit("attacker", 60).allowed
-        for second in range(1, 60):
+        time.advance(2)
+        assert limiter.hit("third").allowed
+        assert limiter.snapshot()["keys"]["TokenBucket"] == 1, "there is room again"
+        for second in range(2, 50):
+            assert limiter.peek("attacker").remaining == second
+            if way == "reserve":
+                with pytest.raises(RateLimited):
+                    limiter.reserve("attacker", second + 1)
+            else:
+                hit = limiter.hit if way == "hit" else limiter._hit
+                assert not hit("attacker", second + 1).allowed
             time.advance(1)
-            assert not limiter.hit("attacker", second + 1).allowed
-            assert limiter.snapshot()["keys"]["TokenBucket"] <= 2
         time.advance(120)
         limiter.hit("first")
         assert limiter.hit("attacker").allowed

@@ -15,7 +15,7 @@ from seawall.machines.sliding_log import SlidingLog
 from seawall.machines.sliding_window import SlidingWindow
 from seawall.machines.token_bucket import TokenBucket
 
-__all__ = ["ANY", "CLOCK", "WINDOWS", "Bucket", "Case", "Leaky", "Model", "Windowed", "buckets", "leaky", "most_in"]
+__all__ = ["CLOCK", "KINDS", "Bucket", "Case", "Leaky", "Model", "Windowed", "most_in"]
 
 HOUR = 3_600_000_000_000
 YEAR = 365 * 24 * HOUR
@@ -144,17 +144,22 @@ def _log(amount: int, period: int) -> Case:
 BUCKETS = st.one_of(st.integers(1, 12), st.sampled_from([60, 100]))
 buckets = st.builds(_bucket, AMOUNTS, PERIODS, AMOUNTS)
 leaky = st.builds(_leaky, AMOUNTS, PERIODS, st.one_of(st.integers(0, 6), st.just(1_000_000)))
-WINDOWS = st.one_of(
-    st.builds(_fixed, AMOUNTS, PERIODS),
-    st.builds(_sliding, AMOUNTS, PERIODS, BUCKETS),
-    st.builds(_log, st.one_of(st.integers(1, 12), st.just(1_000)), PERIODS),
-)
-ANY = st.one_of(buckets, leaky, WINDOWS)
+KINDS: dict[str, st.SearchStrategy[Case]] = {
+    "token bucket": st.builds(_bucket, AMOUNTS, PERIODS, AMOUNTS),
+    "leaky bucket": st.builds(_leaky, AMOUNTS, PERIODS, st.one_of(st.integers(0, 6), st.just(1_000_000))),
+    "fixed window": st.builds(_fixed, AMOUNTS, PERIODS),
+    "sliding window": st.builds(_sliding, AMOUNTS, PERIODS, BUCKETS),
+    "sliding log": st.builds(_log, st.one_of(st.integers(1, 12), st.just(1_000)), PERIODS),
+}
 
+_PACES = [
+    Fraction(*pair)
+    for pair in ((1, 16), (1, 7), (1, 3), (1, 2), (5, 8), (1, 1), (17, 16), (2, 1), (3, 1), (9, 1), (40, 1))
+]
 CLOCK = st.one_of(
     st.sampled_from([0, 0, 0, 1, 1, 2]),  # it stands still, or goes by a tick
-    st.fractions(0, 3, max_denominator=16),  # in units of the pace
-    st.sampled_from([8 * HOUR, 3 * YEAR]),
+    st.sampled_from(_PACES),  # in units of the pace
+    st.sampled_from([0, 1, Fraction(1), Fraction(1, 2), 8 * HOUR, 3 * YEAR]),
 )
 """How far the clock goes before a step: nanoseconds, or a share of the pace."""
 

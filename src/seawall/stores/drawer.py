@@ -25,7 +25,19 @@ LEAST_TURN_NS = 10_000_000_000
 class Drawer:
     """Not safe for threads by itself."""
 
-    __slots__ = ("_in_debt", "_most", "limit", "limiter", "name", "old", "origin", "spill", "turn_ns", "young")
+    __slots__ = (
+        "_in_debt",
+        "_most",
+        "_span_ns",
+        "limit",
+        "limiter",
+        "name",
+        "old",
+        "origin",
+        "spill",
+        "turn_ns",
+        "young",
+    )
 
     def __init__(self, limiter: str, name: str, limit: Limit[Any], most: int) -> None:
         self.limiter = limiter
@@ -37,6 +49,7 @@ class Drawer:
         self.old: dict[str, Any] = {}
         self.turn_ns = 0
         """When the older dictionary may be dropped; on the clock of the limit."""
+        self._span_ns = max(limit.forget_ns, LEAST_TURN_NS)
         self.spill: Spill | None = None
         self._most = most
         self._in_debt: set[str] = set()
@@ -46,13 +59,9 @@ class Drawer:
         """The instant, on the clock that this limit follows."""
         return clock.wall_ns() if self.limit.civil else clock.now_ns()
 
-    @property
-    def _span(self) -> int:
-        return max(self.limit.forget_ns, LEAST_TURN_NS)
-
     def turn(self, now: int) -> None:
         """Drop what must be empty again."""
-        turn_ns, span = self.turn_ns, self._span
+        turn_ns, span = self.turn_ns, self._span_ns
         owing: dict[str, Any] = {}
         for key in self._in_debt:
             state = self.young.get(key, self.old.get(key))
@@ -72,7 +81,7 @@ class Drawer:
     def find(self, key: str, now: int) -> Any:
         """The state of a key, if there is one; the key is among the younger ones then."""
         # A civil clock that was set back by more than a turn would put the next one off for as long.
-        if now >= self.turn_ns or now < self.turn_ns - 2 * self._span:
+        if now >= self.turn_ns or now < self.turn_ns - 2 * self._span_ns:
             self.turn(now)
         state = self.young.get(key)
         if state is None and self.old:
@@ -145,7 +154,8 @@ class Drawer:
         for key, state in before.items():
             self.young[key] = after = carried(was, limit, state, now)
             self._watch(key, after, now)
-        self.turn_ns = now + self._span
+        self._span_ns = max(limit.forget_ns, LEAST_TURN_NS)
+        self.turn_ns = now + self._span_ns
 
     def _watch(self, key: str, state: Any, now: int) -> None:
         if self.limit.rest(state, now) > self.limit.forget_ns:

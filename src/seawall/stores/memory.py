@@ -36,7 +36,8 @@ class Memory:
 
     Args:
         max_keys: keys that are kept exactly; whole number from 1. New keys above it share a sketch, which may refuse
-            one for the sake of others, but never admits more than the limit. Default 1,000,000.
+            one for the sake of others, but never admits more than the limit; a `reset` does not reach them there.
+            Default 1,000,000.
 
     Raises:
         ConfigError: `max_keys` is outside its range.

@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import CodeType, FrameType
 from typing import Any
 
@@ -200,11 +201,15 @@ def intruding(files: set[str], at: int, intrude: Callable[[], object]) -> Iterat
 
 if sys.version_info >= (3, 12):
 
+    @cache
+    def _codes_of(files: frozenset[str]) -> list[CodeType]:
+        return codes_of(files)
+
     @contextmanager
     def stepping(files: set[str], step: Callable[[FrameType, int], None]) -> Iterator[None]:
         """Call `step(frame, offset)` before each bytecode in code of `files`."""
         monitoring, tool, event = sys.monitoring, 5, sys.monitoring.events.INSTRUCTION
-        codes = codes_of(files)
+        codes = _codes_of(frozenset(files))
         monitoring.use_tool_id(tool, "intruding")
         monitoring.register_callback(tool, event, lambda _code, offset: step(sys._getframe(1), offset))
         for code in codes:

@@ -283,10 +283,14 @@ def test_a_child_asks_again_where_the_parent_was_asking() -> None:
     until(lambda: cluster._core.directory._waiting)
 
     def child() -> None:
+        assert not cluster._core.directory._waiting
         resolver.gate.set()
         assert cluster.call(str) == "a:80"
 
+    workers = cluster._core.directory._workers
+    workers._idle += 1  # as if one waited for work: it does not exist in the child either
     in_a_child(child)
+    workers._idle -= 1
     resolver.gate.set()
     thread.join(LONG)
     assert ends == ["a:80"]

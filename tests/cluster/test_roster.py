@@ -157,8 +157,25 @@ def test_what_was_in_flight_when_it_was_ejected_changes_nothing(time: VirtualClo
         assert (lab.standing(0), lab.roster.ejections) == ("out", 1)
         time.advance(10)
         lab.end(lab.roster.pick(), OK)
-        lab.end(late[1], FAIL)
+        for seat, verdict in zip(late, (OK, FAIL, IGNORE), strict=True):
+            lab.end(seat, verdict)
     assert (lab.standing(0), lab.roster.ejections) == ("in", 1)
+    lab.health(0).roll(time.now_ns)
+    assert lab.health(0).window.calls == 0, "nor is a success counted"
+
+
+def test_a_success_that_changes_nothing_but_a_count_takes_no_lock(
+    time: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(2)
+    seat, settled = lab.seat_at(0), list[Any]()
+    settle = lab.roster._settle
+    monkeypatch.setattr(lab.roster, "_settle", lambda *arguments: settled.append(settle(*arguments)))
+    for _ in range(1_000):
+        lab.end(seat, OK)
+    assert len(settled) == 1
+    lab.end(seat, FAIL)
+    assert len(settled) == 2 and lab.standing(0) == "out"
 
 
 def test_health_is_kept_by_rows_and_rates_through_both_lanes(time: VirtualClock) -> None:
@@ -170,6 +187,20 @@ def test_health_is_kept_by_rows_and_rates_through_both_lanes(time: VirtualClock)
     assert lab.standing(0) == "in"
     lab.end(seat, FAIL)
     assert lab.standing(0) == "out"
+
+
+def test_those_that_have_left_take_no_place_among_the_ejected(time: VirtualClock) -> None:
+    lab = Lab(5)
+    lab.eject(0, 1)
+    lab.update(2, 3, 4, 5, 6)
+    lab.eject(2, 3)
+    lab.end(lab.seat_at(4), FAIL)
+    assert lab.standings() == ["out", "out", "in", "in", "in"]
+    lab.update(0, 4, 5, 6)
+    lab.eject(5)
+    assert lab.standings() == ["out", "in", "out", "in"], "one that is back takes its place again"
+    lab.end(lab.seat_at(6), FAIL)
+    assert lab.standing(6) == "in"
 
 
 # -- breakers -----------------------------------------------------------------------------------------------------------
@@ -269,6 +300,10 @@ def test_in_a_panic_attempts_at_the_ejected_are_made_and_decide_nothing(time: Vi
     assert lab.standing(0) == "probing", "the probe alone decides"
     lab.end(probe, OK)
     assert lab.standing(0) == "in"
+    lab.end(beside, FAIL)
+    for seat in seats:
+        lab.end(seat, FAIL)
+    assert lab.standing(0) == "in", "they began before its return"
 
 
 # -- several rosters ----------------------------------------------------------------------------------------------------
@@ -287,6 +322,21 @@ def test_each_roster_knows_health_by_its_own_rules_and_hears_of_all_attempts(tim
     lab.end(seat, FAIL)
     assert lab.standing(0) == "out"
     assert len(lab.member(0).healths) == 2
+
+
+def test_an_attempt_by_another_roster_counts_for_the_present_whatever_number_that_has_there(
+    time: VirtualClock,
+) -> None:
+    lab = Lab(4, STRICT)
+    lenient = lab.another(QUICK.replace(consecutive=9))
+    foreign = next(seat for seat in lenient.seats() if seat.member is lab.member(0))
+    with middle_of_jitter():
+        lab.eject(0)
+    time.advance(10)
+    lab.end(lab.roster.pick(), OK)
+    assert lab.health(0).stay != lab.health(0, lenient).stay == foreign.stay
+    lab.end(foreign, FAIL)
+    assert lab.standing(0) == "out" and lab.standing(0, lenient) == "in"
 
 
 @pytest.mark.parametrize("verdict", [OK, FAIL, IGNORE])
@@ -453,6 +503,15 @@ def test_one_that_is_ejected_behind_an_open_breaker_is_probed_when_both_are_over
     time.advance(5)
     assert lab.number_of(lab.roster.pick()) == 0
     assert lab.standing(0) == "probing"
+
+
+def test_one_that_is_ejected_for_longer_than_its_breaker_is_open_is_probed_when_it_is_due(time: VirtualClock) -> None:
+    lab = Lab(1, STRICT.replace(base_ns=30_000_000_000), each=BREAKER)
+    with middle_of_jitter():
+        lab.eject(0)
+        with pytest.raises(ConnectionError):
+            lab.member(0).policy.call(fail())
+    assert lab.refusal().retry_after == pytest.approx(30)
 
 
 def test_without_a_probe_under_way_and_a_time_known_a_second_is_advised(time: VirtualClock) -> None:

@@ -48,14 +48,23 @@ def test_a_new_list_is_never_overlooked_by_a_count_that_is_under_way() -> None:
     assert explore(build, trace=CLUSTER, seeds=range(SEEDS)) == SEEDS
 
 
-def test_whoever_picks_while_others_count_gets_somebody() -> None:
-    """What tells whether a count is due is read once: it may go away in between."""
+def test_what_tells_whether_a_count_is_due_may_go_away_at_any_moment() -> None:
+    """So it is read once."""
 
+    def build() -> World:
+        lab = Lab(1, None)
+        return [lab.roster.pick, lambda: lab.roster.pick_other(())] * 2, lambda: expect(lab.roster.size == 1, "gone")
+
+    assert explore(build, trace=[roster], seeds=range(4 * SEEDS)) == 4 * SEEDS
+
+
+def test_whoever_picks_while_others_count_gets_somebody() -> None:
     def build() -> World:
         lab, served = Lab(3), list[int]()
 
         def calls() -> None:
             for _ in range(4):
+                lab.roster.spoil()
                 served.append(lab.number_of(lab.roster.pick()))
                 other = lab.roster.pick_other({lab.member(0): None})
                 expect(other is not None and lab.roster.has_other(()) and lab.roster.size == 3, "nobody there")
@@ -64,6 +73,26 @@ def test_whoever_picks_while_others_count_gets_somebody() -> None:
             expect(Counter(served) == {0: 4, 1: 4, 2: 4}, f"not in turn: {served}")
 
         return [calls] * 3, check
+
+    assert explore(build, trace=CLUSTER, seeds=range(SEEDS)) == SEEDS
+
+
+def test_a_crowd_that_is_due_is_counted_by_one_thread_for_all() -> None:
+    def build() -> World:
+        lab, looks = Lab(3), list[int]()
+        usable_of = lab.roster._usable
+
+        def usable(*arguments: Any) -> Any:
+            looks.append(1)
+            return usable_of(*arguments)
+
+        lab.roster._usable = usable  # type: ignore[method-assign]
+
+        def calls() -> None:
+            for _ in range(2):
+                lab.roster.pick()
+
+        return [calls] * 4, lambda: expect(len(looks) == 1, f"counted {len(looks)} times")
 
     assert explore(build, trace=CLUSTER, seeds=range(SEEDS)) == SEEDS
 

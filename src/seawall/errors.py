@@ -18,7 +18,6 @@ SeawallError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 __all__ = [
@@ -37,6 +36,10 @@ __all__ = [
     "SeawallError",
     "UnwantedResult",
 ]
+
+
+LONGEST_WAIT = 100 * 365 * 86_400
+"""Seconds beyond which nobody is told to come back."""
 
 
 class SeawallError(Exception):
@@ -87,9 +90,10 @@ class Rejected(SeawallError):
         >>> CircuitOpen("breaker open", policy="pay", retry_after=1.2).headers()
         {'Retry-After': '2'}
         """
-        if self.retry_after is None:
+        wait = self.retry_after
+        if wait is None or not 0 <= wait < LONGEST_WAIT:  # NaN is not
             return {}
-        return {"Retry-After": str(max(1, -int(-self.retry_after // 1)))}
+        return {"Retry-After": str(max(1, -int(-wait // 1)))}
 
 
 def _shown(seconds: float) -> str:
@@ -171,18 +175,20 @@ class BroadcastError(SeawallError):
         self,
         policy: str = "",
         *,
-        succeeded: Mapping[Any, Any] = MappingProxyType({}),
-        failed: Mapping[Any, Exception] = MappingProxyType({}),
+        succeeded: Mapping[Any, Any] | None = None,
+        failed: Mapping[Any, Exception] | None = None,
         needed: int = 0,
     ) -> None:
         super().__init__(policy)
         self.policy = policy
-        self.succeeded = succeeded
-        self.failed = failed
+        self.succeeded: Mapping[Any, Any] = {} if succeeded is None else succeeded
+        self.failed: Mapping[Any, Exception] = {} if failed is None else failed
         self.needed = needed
 
     def __str__(self) -> str:
         every = len(self.succeeded) + len(self.failed)
+        if not every:
+            return self.policy
         shown = [f"{endpoint}: {type(error).__name__}: {error}"[:160] for endpoint, error in self.failed.items()]
         more = f"; and {len(shown) - 3} more" if len(shown) > 3 else ""
         who = f"{self.policy}: " if self.policy else ""

@@ -18,12 +18,15 @@ from seawall import (
     ConfigError,
     DeadlineExceeded,
     Degraded,
+    FixedWindow,
+    Limiter,
     NoEndpoints,
     NotQueued,
     Policy,
     RateLimited,
     Rejected,
     SeawallError,
+    TokenBucket,
 )
 from tests.policies.worlds import World, in_both_worlds
 
@@ -116,3 +119,25 @@ def test_without_a_time_there_is_no_header() -> None:
 def test_each_refusal_has_a_code_and_a_status(kind: type[Rejected], reason: str, status: int) -> None:
     error = kind()
     assert (error.reason, error.status) == (reason, status)
+
+
+@pytest.mark.parametrize("wait", [float("inf"), float("nan"), -1.0, 1e300])
+def test_a_wait_that_is_none_is_not_told(wait: float) -> None:
+    assert Rejected("no", retry_after=wait).headers() == {}
+
+
+def test_what_a_broadcast_tells_survives_pickling() -> None:
+    told = BroadcastError("caches", succeeded={"a:80": 1}, failed={"b:80": OSError("down")}, needed=2)
+    again = pickle.loads(pickle.dumps(told))
+    assert str(again) == str(told) == "caches: 1 of 2 endpoints succeeded, 2 had to (b:80: OSError: down)"
+    assert again.succeeded == {"a:80": 1}
+
+
+def test_the_refusal_of_a_limiter_survives_pickling_with_its_decision() -> None:
+    limiter = Limiter({"a": TokenBucket("1/h"), "b": FixedWindow("1/d")}, name="api")
+    limiter.hit()
+    error = limiter.hit().error()
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert again.decision.parts.keys() == {"a", "b"}
+    assert again.headers() == error.headers()

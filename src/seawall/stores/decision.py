@@ -194,5 +194,5 @@ def combined(parts: Mapping[str, Decision]) -> Decision:
     decision.state = tightest.state
     decision.now_ns = tightest.now_ns
     decision.tightest = tightest
-    decision._parts = MappingProxyType(dict(parts))  # pyright: ignore[reportPrivateUsage]  # of its own making
+    decision._parts = dict(parts)  # pyright: ignore[reportPrivateUsage]  # of its own making
     return decision

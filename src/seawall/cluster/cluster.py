@@ -24,6 +24,8 @@ from seawall.policy import Policy
 from seawall.policy.outcome import Outcome
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from seawall.policy.lint import Finding
 
 __all__ = ["Cluster"]
@@ -365,12 +367,31 @@ class Cluster(Generic[S_co]):
 
 def _dressed(protected: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
     """With the name and the text of the function; the signature without the endpoint."""
+    update_wrapper(protected, function)
+    signature = _signature_of(function)
+    if signature is not None:
+        first, *others = signature.parameters.values()
+        kept = [first, *others] if first.kind is first.VAR_POSITIONAL else others
+        protected.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return protected
+
+
+def _signature_of(function: Callable[..., Any]) -> Signature | None:
+    """None for a function of which it cannot be known, such as some built-in ones."""
     import inspect  # noqa: PLC0415  # ten milliseconds that `import seawall` need not take
 
-    update_wrapper(protected, function)
-    signature = inspect.signature(function)
-    protected.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
-    return protected
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        return None
+
+
+def _takes_an_endpoint(function: Callable[..., Any]) -> bool:
+    signature = _signature_of(function)
+    if signature is None:
+        return True
+    first = next(iter(signature.parameters.values()), None)
+    return first is not None and first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
 
 
 def _refuse_undecoratable(function: Callable[..., Any]) -> None:
@@ -383,5 +404,7 @@ def _refuse_undecoratable(function: Callable[..., Any]) -> None:
         outer, dot, _ = getattr(function, "__qualname__", "").rpartition(".")
         if dot and not outer.endswith("<locals>"):
             hint = "a method: its first parameter is not the endpoint; use cluster.call(self.method, ...) instead"
+        elif not _takes_an_endpoint(function):
+            hint = "expected a function whose first parameter is the endpoint"
     if hint is not None:
         raise TypeError(f"cannot protect {function!r}: {hint}")

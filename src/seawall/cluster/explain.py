@@ -15,15 +15,22 @@ MOST_SHOWN = 5
 def explain(core: Core, calls: Calls) -> str:
     """What would happen to the next call, and then why, endpoint by endpoint."""
     if off.everything:
-        return (
-            f"{core.name}: Seawall is switched off by disable(); the next call would be one attempt, without any layer."
-        )
-    said = [_verdict(core, calls), calls.strategy.explain(), *_trouble(core, calls)]
-    if core.around is not None:
-        said.append("Around it: " + core.around.explain().partition(": ")[2])
+        made = "go to all endpoints" if calls.strategy.answers_for_all else "be one attempt"
+        return f"{core.name}: Seawall is switched off by disable(); the next call would {made}, without any layer."
+    refused, around = _around(core)
+    said = [refused or _verdict(core, calls), calls.strategy.explain(), *_trouble(core, calls), around]
     if core.directory.last_problem:
         said.append(f"The latest look-up of the endpoints failed ({core.directory.last_problem}); the last list stays.")
     return " ".join([f"{core.name}:", *filter(None, said)])
+
+
+def _around(core: Core) -> tuple[str, str]:
+    """Whether the layers around would let nothing through, and what they are."""
+    if core.around is None:
+        return "", ""
+    verdict, _, layers = core.around.explain().partition(": ")[2].partition(". ")
+    refused = any(layer.refuses for layer in core.around.layers)
+    return f"{verdict}." if refused else "", f"Around it: {layers}"
 
 
 def _verdict(core: Core, calls: Calls) -> str:

@@ -169,12 +169,15 @@ class LiveForking(LiveStrategy):
         return {"stagger": None if after is None else after / 1e9, "extra": self.extra, "wins": self.wins}
 
     def explain(self) -> str:
-        count = "every endpoint" if self._n == "all" else f"{self._n} endpoints"
+        count = (
+            "all endpoints are" if self._n == "all" else "1 endpoint is" if self._n == 1 else f"{self._n} endpoints are"
+        )
         if not self._staggered:
-            return f"Forking: {count} are asked at once, and the first good answer is taken."
-        after = self.stagger_ns
-        when = "as soon as enough is known to call one slow" if after is None else f"after {show_seconds(after)}"
-        return f"Forking: up to {count} are asked, the next one {when} of silence, or at once when one fails."
+            return f"Forking: {count} asked at once, and the first good answer is taken."
+        after, most = self.stagger_ns, "" if self._n == "all" else "up to "
+        known = "as soon as enough is known to call one slow"
+        when = known if after is None else f"after {show_seconds(after)} of silence"
+        return f"Forking: {most}{count} asked, the next one {when}, or at once when one fails."
 
 
 def _decides(call: Serving, error: BaseException) -> bool:

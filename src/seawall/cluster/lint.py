@@ -87,7 +87,7 @@ def _failback(strategy: Strategy[Any], around: list[Spec]) -> list[Finding]:
 
 
 def _strategy(core: Core, strategy: Strategy[Any], each: list[Spec]) -> Iterator[Finding]:
-    if not _timeouts(each):
+    if not any(isinstance(spec, Timeout) for spec in each):  # Timeout(None) says that it is meant so
         reason = "nothing ends an attempt that hangs"
         if isinstance(strategy, Failsafe):
             reason = "a side call that hangs is not safe: it holds the caller"

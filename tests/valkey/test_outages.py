@@ -12,7 +12,20 @@ from typing import Any
 import pytest
 import redis
 
-from seawall import BackendUnavailable, Decision, LeakyBucket, Limiter, SlidingWindow, TokenBucket, Valkey, events
+from seawall import (
+    BackendUnavailable,
+    CircuitBreaker,
+    Decision,
+    LeakyBucket,
+    Limiter,
+    SlidingWindow,
+    TokenBucket,
+    Valkey,
+    events,
+)
+from seawall.machines.verdict import Verdict
+from seawall.stores.valkey.breakers import Breakers
+from seawall.testing import VirtualClock
 from tests.valkey.conftest import Make
 from tests.valkey.proxy import Proxy
 from tests.valkey.servers import Server, free_port
@@ -280,6 +293,42 @@ def test_missing_rights_are_an_error_that_names_the_remedy(server: Server, store
     )
     with pytest.raises(BackendUnavailable, match="doctor"):
         limiter.hit("ann")
+
+
+def test_an_error_leaves_no_connection_behind(server: Server, store: Make) -> None:
+    server.do("ACL", "SETUSER", "poor", "on", ">pw", "~t*", "+ping")
+    limiter = Limiter(TokenBucket("10/h"), name="poor", store=store(f"valkey://poor:pw@127.0.0.1:{server.port}"))
+
+    async def main() -> None:
+        for _ in range(10):
+            with pytest.raises(BackendUnavailable):
+                await limiter.ahit("ann")
+
+    for _ in range(10):
+        with pytest.raises(BackendUnavailable):
+            limiter.hit("ann")
+    asyncio.run(main())
+    time.sleep(0.05)
+    assert server.do("CLIENT", "LIST").count(b"user=poor") <= 1
+
+
+def test_a_server_that_is_tried_again_gets_one_probe() -> None:
+    with VirtualClock() as clock:
+        breakers = Breakers("store", CircuitBreaker(None, consecutive=2, open_for="1s", probes=1).rules())
+        address = ("127.0.0.1", 1)
+        for _ in range(2):
+            permit = breakers.admit(address)
+            assert permit is not None
+            breakers.settle(address, permit, Verdict.FAIL)
+        assert breakers.is_open(address) and breakers.admit(address) is None
+        assert 0.8e9 < breakers.wait_ns(address) < 1.2e9
+        clock.advance("1.2s")
+        probe = breakers.admit(address)
+        assert probe is not None
+        assert breakers.admit(address) is None
+        breakers.settle(address, probe, Verdict.OK)
+        assert breakers.admit(address) is not None
+        assert breakers.states() == {"127.0.0.1:1": "closed"}
 
 
 def test_the_rights_that_the_docs_name_suffice(server: Server, store: Make) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from seawall.cluster.balancers import Balancer, PowerOfTwo
 from seawall.cluster.broadcast import Broadcast
 from seawall.cluster.calls import Calls
 from seawall.cluster.core import Core
+from seawall.cluster.decorating import dressed, refuse_undecoratable
 from seawall.cluster.ejection import Ejection
 from seawall.cluster.endpoint import Endpoint, endpoints_of
 from seawall.cluster.failover import Failover
@@ -17,15 +17,13 @@ from seawall.cluster.sources import Endpoints
 from seawall.cluster.strategy import Strategy
 from seawall.errors import ConfigError
 from seawall.policies.classify import Errors
-from seawall.policies.functions import is_coroutine_function, is_generator_function
+from seawall.policies.functions import is_coroutine_function
 from seawall.policies.registry import Registry, registry
 from seawall.policies.spec import Spec
 from seawall.policy import Policy
 from seawall.policy.outcome import Outcome
 
 if TYPE_CHECKING:
-    from inspect import Signature
-
     from seawall.policy.lint import Finding
 
 __all__ = ["Cluster"]
@@ -262,19 +260,19 @@ class Cluster(Generic[S_co]):
         >>> level("A-7")
         'A-7 at a:80'
         """
-        _refuse_undecoratable(function)
+        refuse_undecoratable(function)
         calls = self._calls
         if is_coroutine_function(function):
 
             async def aprotected(*args: Any, **kwargs: Any) -> Any:
                 return await calls.acall(function, *args, **kwargs)
 
-            return _dressed(aprotected, function)
+            return dressed(aprotected, function)
 
         def protected(*args: Any, **kwargs: Any) -> Any:
             return calls.call(function, *args, **kwargs)
 
-        return _dressed(protected, function)
+        return dressed(protected, function)
 
     # -- the same replicas, otherwise ------------------------------------------------------------------------------
 
@@ -363,48 +361,3 @@ class Cluster(Generic[S_co]):
 
     def __repr__(self) -> str:
         return f"Cluster({self.name!r}, {[str(endpoint) for endpoint in self.endpoints]}, strategy={self.strategy!r})"
-
-
-def _dressed(protected: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    """With the name and the text of the function; the signature without the endpoint."""
-    update_wrapper(protected, function)
-    signature = _signature_of(function)
-    if signature is not None:
-        first, *others = signature.parameters.values()
-        kept = [first, *others] if first.kind is first.VAR_POSITIONAL else others
-        protected.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    return protected
-
-
-def _signature_of(function: Callable[..., Any]) -> Signature | None:
-    """None for a function of which it cannot be known, such as some built-in ones."""
-    import inspect  # noqa: PLC0415  # ten milliseconds that `import seawall` need not take
-
-    try:
-        return inspect.signature(function)
-    except ValueError:
-        return None
-
-
-def _takes_an_endpoint(function: Callable[..., Any]) -> bool:
-    signature = _signature_of(function)
-    if signature is None:
-        return True
-    first = next(iter(signature.parameters.values()), None)
-    return first is not None and first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
-
-
-def _refuse_undecoratable(function: Callable[..., Any]) -> None:
-    hint = None
-    if isinstance(function, type) or not callable(function):
-        hint = "expected a function whose first parameter is the endpoint"
-    elif is_generator_function(function):
-        hint = "a generator function: its body runs later, without protection; protect what it calls"
-    else:
-        outer, dot, _ = getattr(function, "__qualname__", "").rpartition(".")
-        if dot and not outer.endswith("<locals>"):
-            hint = "a method: its first parameter is not the endpoint; use cluster.call(self.method, ...) instead"
-        elif not _takes_an_endpoint(function):
-            hint = "expected a function whose first parameter is the endpoint"
-    if hint is not None:
-        raise TypeError(f"cannot protect {function!r}: {hint}")

@@ -261,7 +261,7 @@ class OutboxFailed(Event, kw_only=True):
 
 
 class LimitReached(Event, kw_only=True):
-    """A limiter refused, or with `shadow` only would have; `layer` is the limit. `policy` is the name of the limiter."""
+    """A limiter refused, or with `shadow` only would have; `layer` is the limit, and `policy` names the limiter."""
 
     cost: int
     retry_after: float

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from seawall import (
+    Broadcast,
+    BroadcastError,
     Bulkhead,
     CircuitBreaker,
     CircuitOpen,
@@ -15,8 +17,11 @@ from seawall import (
     DeadlineExceeded,
     Ejection,
     Endpoint,
+    Failfast,
     Failover,
+    Failsafe,
     Fallback,
+    Forking,
     NoEndpoints,
     Policy,
     Rejected,
@@ -35,6 +40,8 @@ from seawall.testing import Script, slow
 from tests.cluster.service import SIZES, Dead, Service, at_rest, chosen_first, distinct, filled
 from tests.policies.worlds import World, heard, in_both_worlds
 from tests.simulation.calls import causes
+
+ALL = [Failover(budget=None), Failfast(), Failsafe("saved"), Forking(2), Broadcast(1)]
 
 
 def steady(**settings: Any) -> Failover:
@@ -496,6 +503,21 @@ async def test_an_error_that_is_not_named_is_an_answer(world: World, on: Any) ->
     service.all_do(Dead)
     await world.error_of(cluster, service)
     assert len(service.asked) == 4
+
+
+@pytest.mark.parametrize("strategy", ALL, ids=str)
+@in_both_worlds
+async def test_a_predicate_that_raises_is_heard_and_loses_no_probe(world: World, strategy: Any) -> None:
+    service = Service(2).does(0, Dead)
+    cluster = service.cluster(strategy, on=lambda error: 1 / broken[0], ejection=Ejection(consecutive=1, out_for=10))
+    broken = [1]
+    while cluster.snapshot()["endpoints"][0]["standing"] == "in":
+        await world.outcome(cluster, service)
+    await world.passes(12)
+    broken = [0]
+    service.all_do(Dead)
+    assert isinstance((await world.outcome(cluster, service)).error, (ZeroDivisionError, BroadcastError))
+    at_rest(cluster)
 
 
 @in_both_worlds

@@ -73,7 +73,8 @@ def _all_are(error: BaseException, types: tuple[type[Exception], ...]) -> bool:
     """Whether it is a group, as forking and task groups raise, of nothing but these."""
     if not isinstance(error, BaseExceptionGroup):
         return False
-    return all(isinstance(part, types) for part in _parts(error) if not isinstance(part, BaseExceptionGroup))
+    parts = _parts(cast("BaseException", error))
+    return all(isinstance(part, types) for part in parts if not isinstance(part, BaseExceptionGroup))
 
 
 def _hidden(error: BaseException, special: tuple[type, ...], named: tuple[type, ...]) -> bool:

@@ -235,9 +235,14 @@ class Serving:
         if refused:
             self._refusing[seat.member] = None
             self._made.pop()  # the function was not called
-            self.endpoint = self._made[-1] if self._made else None
-        verdict = Verdict.IGNORE if refused else self.read(error).verdict
-        report(seat, verdict, clock.now_ns())
+            # Of a branch it matters only if it wins; and other branches may change the list meanwhile.
+            self.endpoint = self._made[-1] if self._number is None and self._made else None
+        verdict = Verdict.IGNORE
+        try:
+            if not refused:
+                verdict = self.read(error).verdict  # by a predicate of the user's, which may fail
+        finally:
+            report(seat, verdict, clock.now_ns())
         if seat.member.refuses and (refused or not seat.member.shunned) and not seat.roster.panic:
             seat.roster.spoil()  # another roster may have seen it before; this one chose it all the same
         # A cancellation says nothing about the attempt, and an answer is no failure of it.

@@ -156,6 +156,17 @@ async def test_keys_in_the_sketch_stay_used_too(world: World) -> None:
     assert not (await way.hit("second")).allowed
 
 
+@in_both_worlds
+async def test_what_was_taken_under_other_numbers_is_not_given_back(world: World) -> None:
+    limiter = Limiter(TokenBucket("10/h"))
+    before = limiter.hit("a", 5)
+    limiter.reconfigure(TokenBucket("20/h"))
+    limiter.give_back("a", 5, before)
+    assert limiter.peek("a").remaining == 15
+    limiter.give_back("a", 5, limiter.hit("a", 5))
+    assert limiter.peek("a").remaining == 15
+
+
 def test_a_method_that_was_kept_from_before_decides_by_the_new_numbers() -> None:
     """`hit = limiter.hit`, as anyone does who cares for speed; and the layers of policies."""
     for kind in KINDS:

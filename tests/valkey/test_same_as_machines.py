@@ -149,3 +149,25 @@ def test_a_leaky_bucket_hands_out_the_same_slots(bench: Bench, data: Any) -> Non
             both.leave(slots.pop(draw(some.integers(0, len(slots) - 1))))
         elif step in "tp":
             wait = both.ask({"only": asked}, peek=step == "p").retry_after_ns // 1_000
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        TokenBucket(10, 3_600 * SECOND, 10),
+        FixedWindow(10, 3_600 * SECOND),
+        SlidingWindow(10, 3_600 * SECOND, 10),
+        SlidingLog(10, 3_600 * SECOND),
+    ],
+    ids=lambda limit: limit.kind,
+)
+def test_holds_that_have_ended_count_in_the_order_of_their_ends(bench: Bench, limit: Limit[Any]) -> None:
+    minute = 60_000_000
+    both = Both(bench, {"only": limit}, 1_767_225_600_000_000)
+    for held, lasts in ((3, 30), (2, 20), (4, 10)):
+        assert both.hold({"only": held}, lasts * minute) is not None
+    assert not both.ask({"only": 2})
+    both.now += 40 * minute
+    both.ask({"only": 0}, peek=True)
+    both.now += 25 * minute
+    both.ask({"only": 5}, peek=True)

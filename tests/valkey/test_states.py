@@ -22,6 +22,7 @@ from seawall.limiter.specs import LimitSpec
 from seawall.machines.limit import Limit
 from seawall.machines.live_change import carried
 from seawall.machines.token_bucket import TokenBucket as Bucket
+from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.stores.protocol import Ask
 from seawall.stores.valkey.codes import code_of
@@ -234,3 +235,18 @@ def test_the_same_traffic_is_admitted_in_memory_and_on_a_server(store: Make) -> 
         there = Limiter(spec, name=f"same {spec.name}", store=store())
         costs = [1, 7, 3, 20, 15, 9, 4, 1, 1]
         assert [bool(here.hit("a", c)) for c in costs] == [bool(there.hit("a", c)) for c in costs]
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_clients_whose_clocks_differ_agree(store: Make, kind: str) -> None:
+    limiters = [Limiter(LIMITS[kind], name=kind, store=store()) for _ in range(3)]
+    admitted = 0
+    for number in range(15):
+        skew = (-3_600, 0, 86_400)[number % 3] * 1_000_000_000
+        real_now, real_wall = clock.now_ns, clock.wall_ns
+        restore = clock.install(lambda: real_now() + skew, clock.sleep_ns, lambda: real_wall() + 7 * skew)
+        try:
+            admitted += limiters[number % 3].hit("ann").allowed
+        finally:
+            restore()
+    assert admitted == (1 if kind == "leaky bucket" else 10)

@@ -100,6 +100,17 @@ def test_they_are_called_beside_each_other(size: int) -> None:
     run(main)
 
 
+def test_one_that_fails_first_does_not_end_it_for_the_others() -> None:
+    async def main() -> None:
+        service = Service(3).all_do(slow(5, "well")).does(1, Dead)
+        error = (await service.cluster(Broadcast()).arun(service.aio)).error
+        assert isinstance(error, BroadcastError)
+        assert told(error.succeeded) == {"e0:80": "well", "e2:80": "well"}
+        assert asyncio.get_running_loop().time() == 5
+
+    run(main)
+
+
 @in_both_worlds
 async def test_all_dead_flapping_returning(world: World) -> None:
     service = Service(3).all_do(Dead)

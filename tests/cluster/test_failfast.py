@@ -50,6 +50,14 @@ async def test_all_dead(world: World, size: int) -> None:
 
 
 @in_both_worlds
+async def test_healthy_calls_leave_nothing_in_flight(world: World) -> None:
+    service = Service(3)
+    cluster = service.cluster(Failfast())
+    assert [await world.call(cluster, service) for _ in range(3)] == service.asked
+    at_rest(cluster)
+
+
+@in_both_worlds
 async def test_flapping_and_returning(world: World) -> None:
     service = Service(1).does(0, Dead, "well", then="cycle")
     cluster = service.cluster(Failfast())

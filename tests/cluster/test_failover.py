@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -650,6 +651,46 @@ async def test_a_retry_around_asks_those_again_that_refused(world: World) -> Non
 
 
 @in_both_worlds
+async def test_what_refused_in_an_earlier_round_is_forgotten(world: World) -> None:
+    """In the second round one endpoint still refuses, and the other fails once: it is tried again."""
+    service = Service(2).does(0, Dead, "well")
+    around = (Retry(on=NoEndpoints, delay=3, attempts=2, budget=None),)
+    cluster = service.cluster(steady(), each=(Bulkhead(1),), around=around)
+    filled(cluster, "e1:80")
+    room = filled(cluster, "e0:80")
+    stop = events.subscribe(lambda event: room(), events.RetryScheduled)
+    try:
+        assert await world.call(cluster, service) == "well"
+    finally:
+        stop()
+    assert service.asked == ["e0:80"] * 2
+
+
+@in_both_worlds
+async def test_an_endpoint_that_refuses_when_all_have_been_tried_is_passed_over_without_another_pause(
+    world: World,
+) -> None:
+    service = Service(3).all_do(Dead)
+    cluster = service.cluster(steady(retries=3, base=1, cap=1), each=(Bulkhead(1),), balancer=chosen_first("e0:80"))
+    rooms: list[Callable[[], None]] = []
+
+    def after_the_third(event: AttemptFailed) -> None:
+        if event.attempt == 3:
+            rooms.append(filled(cluster, "e0:80"))
+
+    stop = events.subscribe(after_the_third, AttemptFailed)
+    try:
+        with heard(FailedOver) as over:
+            await world.error_of(cluster, service)
+    finally:
+        stop()
+    assert [event.attempt for event in over] == [2, 3, 4], "one pause for each attempt"
+    assert service.asked.count("e0:80") == 1 and len(service.asked) == 4
+    rooms[0]()
+    at_rest(cluster)
+
+
+@in_both_worlds
 async def test_disabled_it_is_one_attempt_without_any_layer(world: World) -> None:
     service = Service(3).all_do(Dead)
     cluster = service.cluster(
@@ -662,6 +703,9 @@ async def test_disabled_it_is_one_attempt_without_any_layer(world: World) -> Non
             assert isinstance(await world.error_of(cluster, service), Dead)
             assert len(service.asked) == 1
         assert isinstance((await world.outcome(cluster, service)).error, Dead)
+        service.forget()
+        assert isinstance(await world.error_of(service.cluster(steady()), service), Dead)
+        assert len(service.asked) == 1, "on the healthy path too"
     finally:
         enable()
     shot = cluster.snapshot()

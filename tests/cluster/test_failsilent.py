@@ -24,7 +24,7 @@ from seawall import (
     disable,
     enable,
 )
-from seawall.events import EndpointEjected, EndpointReturned
+from seawall.events import AttemptFailed, EndpointEjected, EndpointReturned
 from seawall.testing import run, slow
 from tests.cluster.service import SIZES, Dead, Service, at_rest
 from tests.policies.worlds import World, all_end, heard, in_both_worlds
@@ -252,6 +252,25 @@ async def test_a_view_knows_the_silence_of_its_kind_only(world: World) -> None:
     service.all_do("well")
     assert await world.call(cluster, service) == "well"
     at_rest(cluster, silent)
+
+
+@in_both_worlds
+async def test_a_breaker_that_opened_under_another_view_is_met_once(world: World) -> None:
+    """Each set of rules has a balancer of its own; it learns of the breaker by the first refusal."""
+    service = Service(3)
+    cluster = service.cluster(Failfast(), each=(CircuitBreaker(consecutive=1, open_for=60),))
+    silent = cluster.using(Failsilent(Ejection(consecutive=5)))
+    for view in (cluster, silent):
+        for _ in range(3):
+            await world.call(view, service)
+    service.does(0, Dead)
+    for _ in range(6):
+        await world.outcome(cluster, service)
+    assert cluster.snapshot()["endpoints"][0]["breaker_refuses"]
+    with heard(AttemptFailed) as refusals:
+        for _ in range(9):
+            await world.call(silent, service)
+    assert [event.refused for event in refusals] == [True]
 
 
 def test_wrong_settings() -> None:

@@ -256,6 +256,24 @@ def test_a_failure_starts_the_next_fork_at_once_and_the_last_one_is_waited_for()
     run(main)
 
 
+def test_a_failure_beside_one_that_is_still_silent_starts_the_next_at_once_too() -> None:
+    async def main() -> None:
+        service = Service(3).does(0, slow(9, "slow")).does(1, slow(0.2, Dead)).does(2, slow(1, "well"))
+        cluster = service.cluster(staggered(1), balancer=chosen_first("e0:80"))
+        began = {"e0:80": 0.0, "e1:80": 1.0, "e2:80": 1.2}
+        for _ in range(20):
+            service.forget()
+            start = asyncio.get_running_loop().time()
+            assert await cluster.acall(service.aio) == "well"
+            times = {attempt.address: attempt.when - start for attempt in service.attempts}
+            if service.asked[1] == "e1:80":
+                assert times == pytest.approx(began)
+                return
+        raise AssertionError("e1 was never the second")
+
+    run(main)
+
+
 def test_when_all_fail_they_are_asked_one_after_the_other_without_a_pause() -> None:
     async def main() -> None:
         service = Service(5).all_do(Dead)

@@ -210,6 +210,16 @@ def test_when_no_thread_is_free_the_call_is_refused_and_not_queued(gates: Gates)
     assert cluster.call(gates) in gates.addresses
 
 
+def test_no_more_forks_than_threads_are_begun() -> None:
+    service = Gates(5)
+    service.open_all()
+    service.answers = dict.fromkeys(service.addresses, Dead("no"))
+    for _ in range(20):
+        with pytest.raises(ExceptionGroup) as caught:
+            service.cluster(Forking("all"), max_threads=2).call(service)
+        assert [type(error) for error in caught.value.exceptions] == [Dead, Dead]
+
+
 def test_one_free_thread_is_enough_for_one_fork(gates: Gates) -> None:
     cluster = gates.cluster(Forking(2), max_threads=3)
     thread, _ = begin(lambda: cluster.call(gates))

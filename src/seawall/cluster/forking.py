@@ -131,7 +131,7 @@ class LiveForking(LiveStrategy):
         most = self._n if isinstance(self._n, int) else len(branches) + 1
         if call.most_legs is not None:
             most = min(most, call.most_legs)
-        if len(branches) >= most or not call.has_untried:
+        if len(branches) >= most:
             return None
         if not self._staggered:
             return call.fork()

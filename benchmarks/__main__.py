@@ -9,7 +9,21 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import clusters, failing, fused, growth, imports, layers, limiters, memory, ours, report, targets, transports
+from . import (
+    clusters,
+    entrance,
+    failing,
+    fused,
+    growth,
+    imports,
+    layers,
+    limiters,
+    memory,
+    ours,
+    report,
+    targets,
+    transports,
+)
 from .measure import FULL, QUICK, Effort
 from .tables import Table
 
@@ -23,6 +37,7 @@ SECTIONS: dict[str, Callable[[Effort], list[Table]]] = {
     "cluster": clusters.cluster,
     "transport": transports.transport,
     "limiter": limiters.limiter,
+    "asgi": entrance.asgi,
     "growth": growth.growth,
     "memory": memory.memory,
     "import": imports.imports,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .entrances import SEAWALL as SEAWALL_ASGI
+from .entrances import SLOWAPI
 from .fused import PYRESILIENCE, TENACITY_SYNC
 from .growth import ALIVE
 from .imports import SEAWALL, SEAWALL_NAMES
@@ -49,6 +51,14 @@ def _milliseconds(statement: str) -> Callable[[Table], float | None]:
     return lambda table: _figure(table.row(statement), "middle")
 
 
+def _microseconds(subject: str) -> Callable[[Table], float | None]:
+    def measure(table: Table) -> float | None:
+        middle = _figure(table.row(subject), "middle")
+        return None if middle is None else middle / 1_000
+
+    return measure
+
+
 def _largest_growth(count: int) -> Callable[[Table], float | None]:
     """The largest growth of Seawall's rows; None unless all `count` of them were measured."""
 
@@ -74,6 +84,9 @@ TARGETS: tuple[Target, ...] = (
     Target(f"faster than {TENACITY_SYNC}, sync", "fused sync", _faster_than(TENACITY_SYNC), 30, TIMES, at_least=True),
     Target("import seawall", "import", _milliseconds(SEAWALL), 20, "ms"),
     Target("from seawall import Policy, …", "import", _milliseconds(SEAWALL_NAMES), 20, "ms"),
+    Target("added by the ASGI middleware, called directly", "asgi added", _microseconds(SEAWALL_ASGI), 15, "µs"),
+    Target("added by the ASGI middleware, uvicorn", "asgi wrk added", _microseconds(SEAWALL_ASGI), 15, "µs"),
+    Target(f"faster than {SLOWAPI}, uvicorn", "asgi wrk", _faster_than(SLOWAPI), 1.5, TIMES, at_least=True),
     Target("growth with policies alive", "growth policies", _largest_growth(len(ALIVE)), 1.3, TIMES),
     Target("growth with calls in the window", "growth window", _largest_growth(2), 1.3, TIMES),
 )

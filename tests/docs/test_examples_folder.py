@@ -49,10 +49,32 @@ PRINTED = {
         "during the sale: ['bestsellers']",
         "after: ['chosen for ada']",
     ],
+    "fastapi_tiers": [
+        "bob searches: [200, 200, 200, 200, 200, 429, 429]",
+        "bob exports: [200, 200, 429]",
+        "ann searches: [200, 200, 200, 200, 200, 200, 200]",
+        "a stranger: [401]",
+        "'title': 'Too many requests', 'status': 429, 'retry_after': 12",
+        'ann is told: RateLimit-Policy: "paid";q=60;w=60, RateLimit: "paid";r=52;t=8',
+    ],
     "forking_reads": [
         "one replica each: 9 attempts for 9 calls, the slowest took over 90 ms",
         "forking: ",
         "'stagger': 0.01",
+    ],
+    "llm_tokens": [
+        "an answer to 'what is a seawall': 504 tokens; left: {'requests': 59, 'tokens': 8496}",
+        "after four at once: {'requests': 55, 'tokens': 6484}",
+        "of six at once 3 were admitted; the others: llm: limit 'tokens' reached (",
+        "the provider hung up: as before: True",
+        "another team has its own: {'requests': 60, 'tokens': 9000}",
+    ],
+    "polite_scraper": [
+        "12 pages: {'https://a.example': 6, 'https://b.example': 6}",
+        "https://c.example/1 now",
+        "https://c.example/2 not before 250 ms have passed",
+        "scraper: limit 'LeakyBucket' reached (",
+        "; retry in 60 s",
     ],
     "protect_a_function": [
         "a good day: 10 answers, 0 of them lesser ones, for 12 calls of the service",

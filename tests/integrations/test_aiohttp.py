@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import io
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
-from aiohttp import ClientRequest
+from aiohttp import ClientRequest, ServerTimeoutError, StreamReader
 from yarl import URL
 
-from seawall import Broadcast, Cluster, ConfigError, Criticality, Endpoint, Failsafe, Registry, criticality
+from seawall import (
+    Broadcast,
+    Cluster,
+    ConfigError,
+    Criticality,
+    DeadlineExceeded,
+    Endpoint,
+    Failsafe,
+    Registry,
+    criticality,
+    deadline,
+)
+from seawall.http.exchange import Exchange
 from seawall.integrations.aiohttp import Middleware
+from seawall.integrations.aiohttp._middleware import AIOHTTP
 from seawall.integrations.aiohttp._requests import outgoing
+from seawall.integrations.aiohttp._responses import bound
+from seawall.testing import run
 
 
 def made(url: str, endpoint: Endpoint, *, forks: bool = False, **options: Any) -> tuple[Any, Any]:
@@ -97,3 +114,34 @@ def test_the_body_is_the_same() -> None:
 def test_a_wrong_setting_is_refused_by_name(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Middleware(**bad)
+
+
+@pytest.mark.parametrize(
+    ("patience", "inherited", "policy"), [(None, False, "shop"), ("1h", False, "shop"), ("500ms", True, "")]
+)
+def test_a_body_that_hangs_is_the_replicas_fault_unless_the_callers_time_is_over(
+    patience: str | None, inherited: bool, policy: str
+) -> None:
+    async def main() -> BaseException | None:
+        loop = asyncio.get_running_loop()
+        content = StreamReader(Mock(), 2**16, loop=loop)
+        response = Mock(status=200, closed=False, content=content)
+        with nullcontext() if patience is None else deadline(patience):
+            exchange = Exchange(
+                Cluster("shop", ["http://10.0.0.1"], names=Registry()),
+                AIOHTTP,
+                "GET",
+                (),
+                replayable=lambda: True,
+                forkable=True,
+            )
+            with deadline("1s"):
+                bound(response, exchange.body_due_ns, None, exchange.body_late)
+        with pytest.raises(ServerTimeoutError):
+            await content.read()
+        assert response.close.called
+        return content.exception()
+
+    error = run(main)
+    assert isinstance(error, DeadlineExceeded)
+    assert (error.inherited, error.policy) == (inherited, policy)

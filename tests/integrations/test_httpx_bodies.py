@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -192,6 +193,22 @@ async def test_a_timeout_of_the_attempt_holds_for_the_whole_response(shop: Shop)
     error = await shop.error_of(cluster)
     assert isinstance(error, DeadlineExceeded)
     assert shop.world.now < 1.5
+
+
+@pytest.mark.parametrize(
+    ("patience", "inherited", "policy"), [(None, False, "shop"), ("1h", False, "shop"), ("600ms", True, "")]
+)
+@with_every_client
+async def test_a_body_that_hangs_is_the_replicas_fault_unless_the_callers_time_is_over(
+    shop: Shop, patience: str | None, inherited: bool, policy: str
+) -> None:
+    cluster = shop.cluster(
+        lambda _: shop.streamed(Stream(shop, *(slow("400ms", b"x") for _ in range(10)))), each=(Timeout("1s"),)
+    )
+    with nullcontext() if patience is None else deadline(patience):
+        error = await shop.error_of(cluster)
+    assert isinstance(error, DeadlineExceeded) and isinstance(error, shop.package.ReadTimeout)
+    assert (error.inherited, error.policy) == (inherited, policy)
 
 
 @with_every_client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from seawall.cluster import Cluster, Failover
@@ -18,6 +19,7 @@ from seawall.http.sending import SENDING
 from seawall.machines.verdict import Verdict
 from seawall.policies.classify import add_note
 from seawall.record import Record
+from seawall.runtime import clock
 
 __all__ = ["Client", "Exchange"]
 
@@ -38,6 +40,16 @@ class Client(Record):
     refused: type[Exception]
     """What it calls a request that could not be sent; the base of such errors."""
     response: type[Any]
+
+
+def late_body(cluster: str, caller_due_ns: int | None, due_ns: int) -> DeadlineExceeded:
+    """What to raise if the reading of a response has to end, at `due_ns`.
+
+    The impatience is the caller's only if his own deadline is over; else the replica took longer than it may.
+    """
+    if caller_due_ns is not None and caller_due_ns <= max(due_ns, clock.now_ns()):
+        return DeadlineExceeded("the deadline passed while the response was being read", inherited=True)
+    return DeadlineExceeded("the time for the attempt was over while the response was being read", policy=cluster)
 
 
 class OnItsWay(Blameless):
@@ -115,6 +127,11 @@ class Exchange:
     def body_due_ns(self) -> int | None:
         """Until when the response of the attempt that runs now may be read."""
         return self.caller_due_ns if self.streams else CURRENT.get().deadline_ns
+
+    @property
+    def body_late(self) -> Callable[[int], DeadlineExceeded]:
+        """Makes the error for a response that was not read by then. It knows nothing of this, which is over by then."""
+        return partial(late_body, self._cluster, self.caller_due_ns)
 
     # -- terms -----------------------------------------------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class _Call:
             finally:
                 del other  # it knows this frame
         read_freely(response)
-        responses.bound(response, exchange.body_due_ns, self._most)
+        responses.bound(response, exchange.body_due_ns, self._most, exchange.body_late)
         responses.rewrite(response, self._request, target)
         verdict = verdict_of_status(response.status)
         if verdict is Verdict.OK:

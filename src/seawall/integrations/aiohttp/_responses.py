@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -76,7 +77,9 @@ def rewrite(response: Any, request: ClientRequest, target: Target) -> None:
         response._cache.pop("headers", None)  # where its property keeps them
 
 
-def bound(response: ClientResponse, due_ns: int | None, most: int | None) -> None:
+def bound(
+    response: ClientResponse, due_ns: int | None, most: int | None, late: Callable[[int], DeadlineExceeded]
+) -> None:
     """End the reading of a response at its deadline, and at its largest size."""
     content: Any = response.content
     if response.status == 101 or content.is_eof():
@@ -86,16 +89,15 @@ def bound(response: ClientResponse, due_ns: int | None, most: int | None) -> Non
         content.on_eof(gauge.leave)
     if due_ns is not None:
         left = max(0, due_ns - clock.now_ns()) / 1e9
-        timer = asyncio.get_running_loop().call_later(left, _expire, weakref.ref(response))
+        timer = asyncio.get_running_loop().call_later(left, _expire, weakref.ref(response), partial(late, due_ns))
         content.on_eof(timer.cancel)
 
 
-def _expire(known: Callable[[], ClientResponse | None]) -> None:
+def _expire(known: Callable[[], ClientResponse | None], late: Callable[[], DeadlineExceeded]) -> None:
     response = known()
     if response is None or response.closed:
         return
-    error = DeadlineExceeded("the deadline passed while the response was being read", inherited=True)
-    response.content.set_exception(disguised(error, DeadlineExceeded, aiohttp.ServerTimeoutError))
+    response.content.set_exception(disguised(late(), DeadlineExceeded, aiohttp.ServerTimeoutError))
     response.close()
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from seawall.errors import DeadlineExceeded
 from seawall.http.answers import BadAnswer
 from seawall.http.names import Clusters
 from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
@@ -148,7 +149,7 @@ class _Call:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
-        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most)
+        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most, exchange.body_late)
         requests.rewritten(response, self._request, target)
         verdict = verdict_of_status(response.status_code)
         if verdict is Verdict.OK:
@@ -186,7 +187,7 @@ class _Call:
         data: bytes | None = await stream.read(due_ns)
         if not stream.in_memory:
             requests.small_body(self._kit, response, data)
-            response.stream = self._bounded(response.stream, stream.due_ns, self._most)
+            response.stream = self._bounded(response.stream, stream.due_ns, self._most, stream.late)
         return data
 
 
@@ -223,9 +224,12 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
             await self._stream.aclose()
 
     class Bounded(kit.AsyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, stream: Any, due_ns: int | None, most: int | None) -> None:
+        def __init__(
+            self, stream: Any, due_ns: int | None, most: int | None, late: Callable[[int], DeadlineExceeded]
+        ) -> None:
             self._stream = stream
             self.due_ns = due_ns
+            self.late = late
             self._most = most
             self.in_memory = isinstance(stream, kit.ByteStream)
 
@@ -256,7 +260,7 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
                     if not scope.expired():
                         raise
             await self.aclose()
-            raise requests.late(kit, "the deadline passed while the response was being read")
+            raise requests.late(kit, self.late(due))
 
         async def read(self, due_ns: int) -> bytes | None:
             """All of it, if that is not much and comes by `due_ns`; None otherwise. Closes it in any case."""

@@ -136,8 +136,7 @@ def is_small(response: Any) -> bool:
     return not (length.isascii() and length.isdigit()) or (len(length) < 9 and int(length) <= MOST_PROBLEM_BYTES)
 
 
-def late(kit: Kit, what: str, cause: BaseException | None = None) -> BaseException:
+def late(kit: Kit, error: DeadlineExceeded, cause: BaseException | None = None) -> BaseException:
     """A passed deadline, as the client knows it."""
-    error = DeadlineExceeded(what, inherited=True)
     error.__cause__ = cause
     return disguised(error, DeadlineExceeded, kit.ReadTimeout, _request=None)

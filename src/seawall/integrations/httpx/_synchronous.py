@@ -174,7 +174,7 @@ class _Call:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
-        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most)
+        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most, exchange.body_late)
         requests.rewritten(response, self._request, target)
         verdict = verdict_of_status(response.status_code)
         if verdict is Verdict.OK:
@@ -212,7 +212,7 @@ class _Call:
         data: bytes | None = stream.read(due_ns)
         if not stream.in_memory:
             requests.small_body(self._kit, response, data)
-            response.stream = self._bounded(response.stream, stream.due_ns, self._most)
+            response.stream = self._bounded(response.stream, stream.due_ns, self._most, stream.late)
         return data
 
 
@@ -258,9 +258,12 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
             self._stream.close()
 
     class Bounded(kit.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, stream: Any, due_ns: int | None, most: int | None) -> None:
+        def __init__(
+            self, stream: Any, due_ns: int | None, most: int | None, late: Callable[[int], DeadlineExceeded]
+        ) -> None:
             self._stream = stream
             self.due_ns = due_ns
+            self.late = late
             self._most = most
             self.in_memory = isinstance(stream, kit.ByteStream)
 
@@ -270,13 +273,12 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
                 due = self.due_ns
                 if due is not None and due <= clock.now_ns():
                     self.close()
-                    raise requests.late(kit, "the deadline passed while the response was being read")
+                    raise requests.late(kit, self.late(due))
                 try:
                     chunk: bytes | None = until(due, next, chunks, None, begun=True)
                 except kit.TimeoutException as error:
                     if due is not None and due <= clock.now_ns():
-                        what = "the deadline passed while the response was being read"
-                        raise requests.late(kit, what, error) from error
+                        raise requests.late(kit, self.late(due), error) from error
                     raise
                 if chunk is None:
                     return

@@ -362,15 +362,16 @@ async def test_without_any_list_the_call_says_why_and_when_it_is_worth_while(
     world: World, answer: Any, problem: str
 ) -> None:
     cluster = cluster_of(Answers(answer, answer, ["a:80"]))
-    for left in (10, 7.5):
+    for left in (1, 0.75):
         error = await world.error_of(cluster, str)
         assert isinstance(error, NoEndpoints) and error.policy == "stock"
         assert error.detail.startswith(f"no endpoints: {problem}")
-        assert error.retry_after == pytest.approx(left)
-        await world.passes(2.5)
-    await world.passes(5)
+        assert error.retry_after == pytest.approx(left), "nothing works without a list, so it is asked again soon"
+        await world.passes(0.25)
+    assert "asked again within seconds" in cluster.explain()
+    await world.passes(0.5)
     assert isinstance(await world.error_of(cluster, str), NoEndpoints)
-    await world.passes(10)
+    await world.passes(1)
     assert await world.call(cluster, str) == "a:80"
 
 
@@ -426,6 +427,8 @@ def test_refresh_asks_at_once_and_puts_the_next_look_up_off() -> None:
         assert cluster.call(str) == "b:80" and answers.asked == 2
         assert [str(each) for each in cluster.refresh()] == ["b:80"], "a failure is counted, not raised"
         assert cluster.snapshot()["last_problem"] == "OSError: down"
+        time.advance(9)
+        assert cluster.call(str) == "b:80" and answers.asked == 3
     fixed = cluster_of(["a:80"])
     assert [str(each) for each in fixed.refresh()] == ["a:80"], "there is nobody to ask"
 

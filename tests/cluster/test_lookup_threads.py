@@ -310,9 +310,11 @@ def test_a_child_has_nothing_in_flight_and_its_balancer_knows_it() -> None:
 
     running = [in_the_background(lambda: cluster.call(hold)) for _ in range(2)]
     until(lambda: [each["in_flight"] for each in cluster.snapshot()["endpoints"]] == [1, 1])
-    cluster.update(["a:80", "b:80", "c:80"])
+    cluster.update(["b:80", "c:80", "d:80"])
+    cluster.update(["b:80", "c:80"])
 
     def child() -> None:
+        cluster.update(["a:80", "b:80", "c:80"])
         assert [each["in_flight"] for each in cluster.snapshot()["endpoints"]] == [0, 0, 0]
         assert {cluster.call(str) for _ in range(200)} == {"a:80", "b:80", "c:80"}
         cluster.update(["c:80"])
@@ -323,6 +325,7 @@ def test_a_child_has_nothing_in_flight_and_its_balancer_knows_it() -> None:
         in_a_child(child)
 
     cluster.call(forks)
+    cluster.update(["a:80", "b:80", "c:80"])
 
     def goes_on(endpoint: Endpoint) -> str:
         read, write = os.pipe()

@@ -27,7 +27,7 @@ from seawall import (
     TokenBucket,
 )
 from seawall.runtime import clock
-from seawall.stores import drawer, looking, memory
+from seawall.stores import drawer, holds, looking, memory
 from seawall.stores import fast_hit as module
 from seawall.testing import VirtualClock
 from tests.machines.effort import LONG
@@ -246,7 +246,7 @@ else:
             sys.settrace(None)
 
 
-INSIDE = {module.__file__, memory.__file__, looking.__file__, drawer.__file__}
+INSIDE = {each.__file__ for each in (module, memory, looking, drawer, holds)}
 SINGLE = [TokenBucket("5/h"), SlidingWindow("5/h"), FixedWindow("5/h"), SlidingLog("5/h")]
 
 
@@ -294,7 +294,7 @@ def test_a_finalizer_in_the_midst_of_a_hit_is_not_lost_and_loses_nothing(spec: A
     assert at > 2
 
 
-@pytest.mark.parametrize("what", ["hit", "reserve"])
+@pytest.mark.parametrize("what", ["hit", "reserve", "settle"])
 @pytest.mark.parametrize("outer", ["reserve", "settle", "expiry", "slot"])
 def test_a_finalizer_in_the_midst_of_another_step_loses_nothing(outer: str, what: str) -> None:
     """Neither a hold that is set aside, nor one that is settled, nor a slot that is handed out."""
@@ -309,10 +309,13 @@ def test_a_finalizer_in_the_midst_of_another_step_loses_nothing(outer: str, what
             mine = limiter.reserve("a", 3, lasts=1) if outer in ("settle", "expiry") else None
             if outer == "expiry":
                 clock.sleep_ns(SECOND)
+            another = limiter.reserve("a", 1) if what == "settle" and not slots else None
             inner: list[Any] = []
 
             def intrude() -> None:
-                if slots:
+                if another is not None:
+                    assert another.settle(0)
+                elif slots:
                     inner.append(limiter._memory.queue_up("a", 2, None)[1])
                 elif what == "hit":
                     inner.append(2 if limiter.hit("a", 2).allowed else 0)
@@ -343,6 +346,9 @@ def test_a_finalizer_in_the_midst_of_another_step_loses_nothing(outer: str, what
             else:
                 assert used + sum(inner) <= 5
                 assert limiter.peek("a", 0).remaining == 5 - used - sum(inner), at
+                assert limiter.snapshot()["holds"] == (outer == "reserve" and used > 0) + (
+                    what == "reserve" and sum(inner) > 0
+                )
     assert at > 20
 
 

@@ -314,6 +314,11 @@ def test_settled_holds_leave_nothing_behind() -> None:
         assert each.settle(0)
     assert (len(holds), holds.by_key) == (0, {})
     assert len(holds._by_time) <= holds.SLACK
+    first = limiter.reserve("stays", lasts="1h")
+    for _ in range(3_000):
+        limiter.reserve("a", lasts="2h").settle(0)
+    assert len(holds._by_time) <= holds.SLACK + 3, "one that ends before them keeps those that were settled"
+    assert first.settle()
 
 
 def test_a_key_with_many_holds_is_as_quick_as_one_with_few() -> None:

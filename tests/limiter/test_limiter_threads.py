@@ -92,12 +92,12 @@ def test_hits_add_up_exactly(limits: Any, fresh: bool) -> None:
 
 def test_no_hit_slips_past_a_hold() -> None:
     """Between the look whether there are holds and the taking: level and held together never exceed the capacity."""
-    for limit in (TokenBucket("4/h"), SlidingWindow("4/h")):
+    for limit, known in ((TokenBucket("4/h"), 1), (TokenBucket("4/h"), 0), (SlidingWindow("4/h"), 1)):
 
         def build() -> World:
             limiter = Limiter(limit)
-            limiter.hit("a", 1)
-            taken: list[int] = [1]
+            limiter.hit("a", known)
+            taken: list[int] = [known]
             held: list[Any] = []
 
             def reserve() -> None:
@@ -318,6 +318,26 @@ def test_a_settlement_that_comes_while_one_goes_to_sleep_wakes_him() -> None:
         return [wait, settle], check
 
     explore(build, [*TABLE, *LINES])
+
+
+def test_waking_somebody_who_has_just_been_woken_does_no_harm() -> None:
+    def build() -> World:
+        limiter = Limiter(TokenBucket("5/5s"))
+        limiter.hit("a", 5)
+        served: list[tuple[float, int]] = []
+
+        def wake() -> None:
+            clock.sleep_ns(SECOND // 2)
+            for _ in range(3):
+                limiter._lines.wake("a")
+                limiter._lines.wake()
+
+        def check() -> None:
+            assert sorted(time for time, _ in served) == [pytest.approx(1), pytest.approx(2)]
+
+        return [waiter(limiter, served, 1), wake, waiter(limiter, served, 1)], check
+
+    explore(build, LINES, 40)
 
 
 # -- real threads and loops --------------------------------------------------------------------------------------------

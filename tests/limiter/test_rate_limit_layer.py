@@ -23,11 +23,13 @@ from seawall import (
     RateLimit,
     RateLimited,
     Retry,
+    SlidingLog,
     Timeout,
     TokenBucket,
     deadline,
     events,
 )
+from seawall.stores.decision import Origin, told
 from seawall.testing import Script, run, slow
 from tests.limiter.ways import begin
 from tests.policies.worlds import World, all_end, fail, heard, in_both_worlds
@@ -184,8 +186,11 @@ async def test_what_is_given_back_is_no_more_than_what_was_taken(world: World) -
     assert limiter.peek("a").remaining == 5
     decision = limiter.hit("a", 3)
     limiter.hit("a", 2)
-    limiter.give_back("a", 10**6, decision)
-    assert limiter.peek("a").remaining == 3
+    limiter.give_back("a", 1, decision)
+    assert limiter.peek("a").remaining == 1
+    for _ in range(3):
+        limiter.give_back("a", 10**6, decision)
+        assert limiter.peek("a").remaining == 3, "nor is it given back twice"
     for refused in (limiter.hit("a", 4), Limiter.unlimited("x", allowed=True)):
         limiter.give_back("a", 4, refused)
     assert limiter.peek("a").remaining == 3
@@ -248,6 +253,12 @@ async def test_a_policy_that_only_watches_takes_nothing_of_what_others_share(wor
     for _ in range(4):
         await world.call(watching, str)
     assert (watching[RateLimit].refused, limiter.refused) == (4, 0)
+    broken = Policy(RateLimit(limiter), RateLimit(TokenBucket("1/h"), key=lambda: None), shadow=True)  # type: ignore[arg-type,return-value]
+    limiter.reset()
+    limiter.hit("", 2)
+    for _ in range(3):
+        assert isinstance(await world.error_of(broken, str), ConfigError)
+    assert limiter.peek().remaining == 1
 
 
 @in_both_worlds
@@ -456,6 +467,31 @@ async def test_a_policy_over_a_store_that_is_asked(world: World) -> None:
     await world.call(watching, str)
     assert watching[RateLimit].refused == 1
     assert "kept in a store" in policy.explain()
+
+
+def test_a_change_that_makes_a_cost_impossible_ends_a_wait_in_any_store() -> None:
+    """The store may not know: it refuses, and says when to come again."""
+
+    class Never(FarStore):
+        def open(self, limiter: str, limits: Any) -> Any:
+            table = super().open(limiter, limits)
+
+            async def take(runtime: Any, asks: Any) -> list[Decision]:
+                await runtime.sleep(1)
+                return [told(Origin(limiter, "x", next(iter(limits.values()))), 1, (0, 10**9, 0), allowed=False)]
+
+            table.take = table.hold = take
+            return table
+
+    async def main() -> None:
+        limiter = Limiter(SlidingLog("9/h"), store=Never())
+        waiting = await begin(limiter.atake("a", 5))
+        await asyncio.sleep(3)
+        limiter.reconfigure(SlidingLog("4/h"))
+        with pytest.raises(ConfigError, match="more than the limit can ever admit"):
+            await waiting
+
+    run(main)
 
 
 def test_a_blocking_call_of_a_store_that_needs_a_loop_says_so() -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from seawall.machines.fixed_window import FixedWindow
 from seawall.machines.leaky_bucket import LeakyBucket
 from seawall.machines.limit import Limit
+from seawall.machines.sliding_log import SlidingLog
+from seawall.machines.sliding_window import SlidingWindow
 from seawall.machines.token_bucket import TokenBucket
 from tests.machines.effort import QUICK
 from tests.machines.limit_models import CLOCK, KINDS, Case, most_in
@@ -186,6 +188,19 @@ def test_what_is_given_back_is_what_time_has_not_given_back_meanwhile(
     state = limit.add(state, now, other)
     back = limit.left(limit.give_back(state, now, cost, start), now)
     assert back == limit.capacity - other
+
+
+@pytest.mark.parametrize("limit", [FixedWindow(9, 1_000), SlidingWindow(9, 1_000, 10), SlidingLog(9, 1_000)])
+def test_nothing_is_taken_out_of_what_was_taken_at_another_time(limit: Limit[Any]) -> None:
+    """As when the key was forgotten meanwhile, or something is given back twice."""
+    state = limit.take(None, 5_000, 4)
+    state = limit.take(state, 5_400, 5)
+    for taken in (1_000, 4_999, 5_200, 5_399, 7_000):
+        if isinstance(limit, FixedWindow) and taken // 1_000 == 5:
+            continue
+        assert limit.left(limit.give_back(state, 5_500, 3, taken), 5_500) == 0
+    twice = limit.give_back(limit.give_back(state, 5_500, 5, 5_400), 5_500, 5, 5_400)
+    assert limit.left(twice, 5_500) == (9 if isinstance(limit, FixedWindow) else 5)
 
 
 @QUICK

@@ -30,8 +30,10 @@ class _Subject:
         self.sums: dict[str, int] = {}
 
     def count(self, hold: Hold, sign: int) -> None:
+        sums = self.sums
         for limit, cost in hold.costs.items():
-            self.sums[limit] = self.sums.get(limit, 0) + sign * cost
+            # No call from the look to the writing: see looking.py.
+            sums[limit] = (sums[limit] if limit in sums else 0) + sign * cost  # noqa: SIM401
 
 
 class Holds:

@@ -176,7 +176,9 @@ class MemoryTable:
                 # What a sketch counted is spent; what was taken under other numbers is no cost of these.
                 if part.now_ns < 0 or part.origin is not drawer.origin:
                     continue
-                self._give_back(drawer, key, min(cost, part.cost), part.now_ns)
+                back = min(cost, part.cost)
+                part.cost -= back  # not twice
+                self._give_back(drawer, key, back, part.now_ns)
 
     def _give_back(self, drawer: Drawer, key: str, cost: int, taken_ns: int) -> None:
         drawer.change_state(key, lambda state, now: drawer.limit.give_back(state, now, cost, taken_ns))
@@ -219,7 +221,8 @@ class MemoryTable:
                 if not self.holds.add(hold):
                     wait = self.holds.first_expiry() - clock.now_ns()
                     return told(decision.origin, decision.cost, (0, wait, wait), allowed=False), None
-                if hold.number == number + 1 and all(look.holds_good for look in looks):
+                alone = hold.number == number + 1 == self.holds.number
+                if alone and all(look.holds_good for look in looks):
                     return decision, hold
                 self.holds.remove(hold)  # a finalizer came in between
 

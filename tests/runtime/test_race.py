@@ -33,7 +33,7 @@ class FakeLeg:
         assert self.ending is not None
         return self.ending
 
-    def abandon(self) -> None:
+    def abandon(self, kept: object = None) -> None:
         self.abandoned += 1
 
 

@@ -24,6 +24,7 @@ from seawall import (
     criticality,
     deadline,
 )
+from seawall.http import outward_headers
 from seawall.http.exchange import Exchange
 from seawall.integrations.aiohttp import Middleware
 from seawall.integrations.aiohttp._middleware import AIOHTTP
@@ -38,7 +39,7 @@ def made(url: str, endpoint: Endpoint, *, forks: bool = False, **options: Any) -
     async def main() -> tuple[Any, Any]:
         method = options.pop("method", "GET")
         request = ClientRequest(method, URL(url), loop=asyncio.get_running_loop(), **options)
-        return request, outgoing(request, endpoint, forks=forks)[0]
+        return request, outgoing(request, endpoint, outward_headers(), forks=forks)[0]
 
     return asyncio.run(main())
 
@@ -131,7 +132,9 @@ def test_a_body_that_hangs_is_the_replicas_fault_unless_the_callers_time_is_over
                 Cluster("shop", ["http://10.0.0.1"], names=Registry()),
                 AIOHTTP,
                 "GET",
+                "http://shop/",
                 (),
+                body=b"",
                 replayable=lambda: True,
                 forkable=True,
             )

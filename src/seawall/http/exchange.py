@@ -14,8 +14,10 @@ from seawall.context import CURRENT
 from seawall.errors import DeadlineExceeded, Rejected, SeawallError
 from seawall.http.answers import BadAnswer, Served
 from seawall.http.disguise import Blameless, disguised
+from seawall.http.propagation import outward_headers
 from seawall.http.repeatable import may_be_sent_twice
 from seawall.http.sending import SENDING
+from seawall.http.travelling_key import IDEMPOTENCY_KEY, travelling_key
 from seawall.machines.verdict import Verdict
 from seawall.policies.classify import add_note
 from seawall.record import Record
@@ -62,8 +64,8 @@ class OnItsWay(Blameless):
 class Exchange:
     """One request. It is the `Terms` of its call.
 
-    `replayable()` tells whether the body can be sent (again) now; `forkable`, whether it can be sent twice at the
-    same time. `idempotent` is what the sender says, if he says anything.
+    `body` are its bytes, None if they are not in memory. `replayable()` tells whether the body can be sent (again) now;
+    `forkable`, whether it can be sent twice at the same time. `idempotent` is what the sender says, if he says anything.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Exchange:
         cluster: Cluster[Any],
         client: Client,
         method: str,
+        url: object,
         keys: Sequence[str],
         *,
+        body: bytes | None,
         replayable: Callable[[], bool],
         forkable: bool,
         idempotent: bool | None = None,
@@ -80,7 +84,8 @@ class Exchange:
         wish = SENDING.get()
         said = wish.idempotent if idempotent is None else idempotent
         self._client = client
-        self._may = may_be_sent_twice(method, keys, idempotent=said)
+        self._key = None if keys else travelling_key(method, url, body)
+        self._may = may_be_sent_twice(method, keys if self._key is None else (self._key,), idempotent=said)
         self._replayable = replayable
         self._cluster = cluster.name
         forks = cluster.calls.strategy.forks
@@ -97,14 +102,19 @@ class Exchange:
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
-    def admit(self) -> None:
-        """Called before each sending. Raises for a second one of a request that may be sent only once.
+    def admit(self) -> dict[str, str]:
+        """Called before each sending; returns the headers that it adds. Raises for a second one of a request that may
+        be sent only once.
 
         The strategy knows by `read`; this is for layers of the user, such as a `Retry` or `Hedge` around the attempt.
         """
         if self._out and not (self._may and self._replayable()):
             raise self._last or OnItsWay()
         self._out = True
+        headers = outward_headers()
+        if self._key is not None:
+            headers[IDEMPOTENCY_KEY] = self._key
+        return headers
 
     def failed(self, error: BaseException) -> BaseException | None:
         """Called when sending has failed; returns the error to raise in its place, if there is one."""

@@ -104,7 +104,9 @@ class _Call:
             cluster,
             AIOHTTP,
             request.method,
+            request.url,
             request.headers.getall("Idempotency-Key", ()),
+            body=_bytes_of(body),
             replayable=lambda: not body or not body.consumed,
             forkable=not body or isinstance(body, aiohttp.BytesPayload),
         )
@@ -135,8 +137,8 @@ class _Call:
         exchange = self._exchange
         if not exchange.forks:
             await self._close(exchange.bad)
-        exchange.admit()
-        request, target = outgoing(self._request, endpoint, forks=exchange.forks)
+        headers = exchange.admit()
+        request, target = outgoing(self._request, endpoint, headers, forks=exchange.forks)
         try:
             response = await self._handler(request)
         except BaseException as error:
@@ -158,6 +160,14 @@ class _Call:
         if verdict is Verdict.OK:
             return response
         raise exchange.refuse(await responses.bad(response, verdict, endpoint))
+
+
+def _bytes_of(body: Any) -> bytes | None:
+    """The bytes of a body, if they are in memory."""
+    if not body:
+        return b""
+    value = body._value if isinstance(body, aiohttp.BytesPayload) else None
+    return None if value is None else bytes(value)
 
 
 # -- aiohttp's own second try ----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from multidict import CIMultiDict
 from yarl import URL
 
-from seawall.http.propagation import HEADERS, outward_headers
+from seawall.http.propagation import HEADERS
 from seawall.http.target import Target, target_of
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ LITTLE = 8_192
 """Bytes in one read before the response has begun."""
 
 
-def outgoing(request: ClientRequest, endpoint: Endpoint, *, forks: bool) -> tuple[ClientRequest, Target]:
-    """The request as it goes to an endpoint, with the context of the attempt in its headers."""
+def outgoing(
+    request: ClientRequest, endpoint: Endpoint, added: Mapping[str, str], *, forks: bool
+) -> tuple[ClientRequest, Target]:
+    """The request as it goes to an endpoint, with the headers that are added to it."""
     target = target_of(endpoint)
     made: Any = copy.copy(request)
     headers: CIMultiDict[str] = CIMultiDict(
@@ -36,7 +38,7 @@ def outgoing(request: ClientRequest, endpoint: Endpoint, *, forks: bool) -> tupl
         for name, value in request.headers.items()
         if name.lower().replace("_", "-") not in OWN_HEADERS
     )
-    headers.extend(outward_headers())
+    headers.extend(added)
     # What the client wrote there by itself is the name of the cluster; what the user wrote stays.
     if headers.get("Host") == request.url.host_port_subcomponent:
         headers["Host"] = target.authority

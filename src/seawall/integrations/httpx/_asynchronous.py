@@ -136,8 +136,8 @@ class _Call:
         exchange = self._exchange
         if not exchange.forks:
             await self._close(exchange.bad)
-        exchange.admit()
-        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream)
+        headers = exchange.admit()
+        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
         try:
             with reading_little():
                 response = await self._send(request)

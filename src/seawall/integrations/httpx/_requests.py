@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from seawall.cluster import Cluster
 from seawall.errors import DeadlineExceeded
 from seawall.http.disguise import disguised
 from seawall.http.exchange import Exchange
-from seawall.http.propagation import HEADERS, outward_headers
+from seawall.http.propagation import HEADERS
 from seawall.http.retry_after import retry_after
 from seawall.http.target import Target, target_of
 from seawall.http.verdicts import MOST_PROBLEM_BYTES
@@ -45,6 +45,11 @@ class Body:
         return self._in_memory or self._rewinds or not self.begun
 
     @property
+    def data(self) -> bytes | None:
+        """Its bytes, if they are in memory."""
+        return b"".join(self.stream) if self._in_memory else None
+
+    @property
     def forkable(self) -> bool:
         """Whether it can be sent twice at the same time."""
         return self._in_memory
@@ -71,15 +76,17 @@ def exchange_for(kit: Kit, cluster: Cluster[Any], request: Any, body: Body) -> E
         cluster,
         kit.client,
         request.method,
+        request.url,
         request.headers.get_list("idempotency-key"),
+        body=body.data,
         replayable=body.replayable,
         forkable=body.forkable,
         idempotent=said if isinstance(said, bool) else None,
     )
 
 
-def outgoing(kit: Kit, request: Any, endpoint: Endpoint, stream: Any) -> tuple[Any, Target]:
-    """The request as it goes to an endpoint, with the context of the attempt in its headers."""
+def outgoing(kit: Kit, request: Any, endpoint: Endpoint, stream: Any, added: Mapping[str, str]) -> tuple[Any, Target]:
+    """The request as it goes to an endpoint, with the headers that are added to it."""
     target = target_of(endpoint)
     named_itself = request.url.netloc
     headers: list[tuple[bytes, bytes]] = []
@@ -91,7 +98,7 @@ def outgoing(kit: Kit, request: Any, endpoint: Endpoint, stream: Any) -> tuple[A
         # What the client wrote there by itself is the name of the cluster; what the user wrote stays.
         is_own_host = plain == b"host" and value == named_itself
         headers.append((name, target.authority.encode() if is_own_host else value))
-    headers += [(name.encode(), value.encode()) for name, value in outward_headers().items()]
+    headers += [(name.encode(), value.encode()) for name, value in added.items()]
     extensions = dict(request.extensions)
     if target.server_name is not None:
         extensions.setdefault("sni_hostname", target.server_name)

@@ -158,8 +158,8 @@ class _Call:
         exchange, due = self._exchange, CURRENT.get().deadline_ns
         if not exchange.forks:
             self._close(exchange.bad)
-        exchange.admit()
-        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream)
+        headers = exchange.admit()
+        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
         if due is not None:
             _cut_timeouts(request, due)
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
+import signal
 import threading
 import time
 import traceback
@@ -264,7 +266,11 @@ def in_a_child(check: Callable[[], None]) -> None:
         os._exit(bool(text))
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
-        told = pipe.read().decode()
+        if not select.select([pipe], [], [], LONG)[0]:
+            os.kill(child, signal.SIGKILL)
+            told = "it hangs"
+        else:
+            told = pipe.read().decode()
     os.waitpid(child, 0)
     assert not told, told
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +52,52 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 15) -> Any:
     raise AssertionError(f"not within {seconds} s: {what}")
 
 
+WATCH = """
+import os, shutil, sys
+alive = {}
+for line in sys.stdin:
+    pid, folder = line.rstrip("\\n").split(" ", 1)
+    if folder:
+        alive[int(pid)] = folder
+    else:
+        alive.pop(int(pid), None)
+for pid, folder in alive.items():
+    try:
+        os.kill(pid, 9)
+    except OSError:
+        pass
+    shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
+class Watch:
+    """Ends servers when this process ends without having done so, even if it was killed."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def tell(self, pid: int, folder: str) -> None:
+        """A server was started in a folder, or with an empty one has ended."""
+        if self._process is None:
+            command = [sys.executable, "-I", "-c", WATCH]
+            # Out of reach of a Ctrl-C that ends the tests: it is what cleans up after them.
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            atexit.register(self.end)
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{pid} {folder}\n".encode())
+        self._process.stdin.flush()
+
+    def end(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait()
+            self._process = None
+
+
+WATCHES = Watch()
+TELLING = threading.Lock()
+
+
 class Server:
     """One process of valkey-server."""
 
@@ -85,6 +134,8 @@ class Server:
                 command += ["--unixsocket", self.socket]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder)
+        with TELLING:
+            WATCHES.tell(self.process.pid, str(self.folder))
         until(lambda: self._answers(), f"a server on port {self.port}: {self._log()}")
 
     def _answers(self) -> bool:
@@ -130,6 +181,8 @@ class Server:
         if self.process is not None:
             os.kill(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            with TELLING:
+                WATCHES.tell(self.process.pid, "")
             self.process = None
 
     def close(self) -> None:

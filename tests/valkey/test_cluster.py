@@ -179,7 +179,11 @@ class Watched:
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
         )
         self.sentinels = [Server(sentinel=config) for _ in range(3)]
-        until(lambda: all(self.sees(sentinel) for sentinel in self.sentinels), "the sentinels see each other")
+        try:
+            until(lambda: all(self.sees(sentinel) for sentinel in self.sentinels), "the sentinels see each other")
+        except BaseException:
+            self.close()
+            raise
 
     def sees(self, sentinel: Server) -> bool:
         client = sentinel.client()

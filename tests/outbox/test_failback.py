@@ -422,17 +422,19 @@ async def test_attempt_timeouts_are_failures_like_any_other(world: World) -> Non
 
 
 @in_both_worlds
-async def test_without_time_no_attempt_is_made_and_the_caller_hears_what_became_of_the_work(world: World) -> None:
-    """In sync it is queued; in async the call ends before it reaches the strategy."""
+async def test_work_whose_deadline_has_passed_is_queued_without_an_attempt(world: World) -> None:
+    """Passed from the start or a moment ago, called or run: the work is stored, in sync and async alike."""
     audit = Audit(world, lambda endpoint, entry: None)
     with deadline(0):
-        if world.is_async:
-            with pytest.raises(DeadlineExceeded):
-                await audit.call("login")
-        else:
-            assert isinstance(await audit.call("login"), Queued)
+        assert isinstance(await audit.call("login"), Queued)
+        outcome = await audit.outcome("login")
+    assert outcome.queued and outcome.attempts == 0 and isinstance(outcome.value, Queued)
+    with deadline("1ms"):
+        await world.passes(0.005)
+        assert isinstance(await audit.call("logout"), Queued)
     assert audit.calls == []
-    assert audit.waiting == (not world.is_async)
+    assert audit.waiting == 3
+    assert audit.outbox.records("waiting")[0].last_error.startswith("DeadlineExceeded")
 
 
 @in_both_worlds

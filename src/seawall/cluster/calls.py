@@ -175,6 +175,8 @@ class Calls:
         bound, context = self._bound, CURRENT.get()
         if bound is None or not serving.runtime.is_async or context.deadline_ns is None or ends_this_task(context):
             return await self._serve(serving)
+        if self.strategy.answers_late and clock.now_ns() >= context.deadline_ns:
+            return await self._serve(serving)  # no attempt is made: `_obstacle` leaves the answer to the strategy
         try:
             return await bound.acall(self._raising, serving), None
         except BaseException as error:  # noqa: BLE001  # travels on as a value

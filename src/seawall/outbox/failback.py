@@ -119,6 +119,7 @@ class LiveFailback(LiveStrategy):
 
     kind = "failback"
     forks = True  # the operation is looked up, and its key set, before the first attempt
+    answers_late = True  # work without time for an attempt is stored all the same
 
     def __init__(self, cluster: str, spec: Failback) -> None:
         super().__init__(cluster, spec)

@@ -446,6 +446,33 @@ async def test_refusals_from_further_inside_are_not_this_endpoints(world: World)
     assert not any(each["breaker_refuses"] for each in cluster.snapshot()["endpoints"])
 
 
+@pytest.mark.parametrize("strategy", ALL, ids=str)
+@in_both_worlds
+async def test_a_cluster_of_the_same_name_further_inside_is_another(world: World, strategy: Any) -> None:
+    """A service that calls itself, say: when nobody can be asked there, this attempt has been made all the same."""
+    inner = Service(2)
+    nobody = inner.cluster(Failover(), each=(CircuitBreaker(),))
+    force_open(nobody, *inner.addresses)
+    asked: list[str] = []
+
+    async def acalls(endpoint: Endpoint) -> Any:
+        asked.append(str(endpoint))
+        return await nobody.acall(inner.aio)
+
+    def calls(endpoint: Endpoint) -> Any:
+        asked.append(str(endpoint))
+        return nobody.call(inner)
+
+    outcome = await world.outcome(Service(3).cluster(strategy), acalls if world.is_async else calls)
+    expected = {"Failover": 1, "Failfast": 1, "Failsafe": 1, "Forking": 2, "Broadcast": 3}[strategy.name]
+    assert len(asked) == outcome.attempts == expected
+    if isinstance(strategy, Forking):
+        assert isinstance(outcome.error, ExceptionGroup)
+        assert [type(error) for error in outcome.error.exceptions] == [NoEndpoints] * 2
+    elif isinstance(strategy, (Failover, Failfast)):
+        assert isinstance(outcome.error, NoEndpoints)
+
+
 # -- which errors ----------------------------------------------------------------------------------------------------
 
 BUGS = [

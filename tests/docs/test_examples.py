@@ -86,6 +86,9 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any
         enable = getattr(sys.modules["seawall"], "enable", None)
         if enable is not None:
             enable()
+        bus = sys.modules.get("seawall.events")
+        if bus is not None:
+            bus.sinks = ()  # a page may listen to its end
 
 
 def blocks_of(text: str) -> Iterator[Block]:

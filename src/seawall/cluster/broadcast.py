@@ -21,7 +21,8 @@ from seawall.units import count_of
 __all__ = ["Broadcast"]
 
 RESERVE_NS = 10_000_000
-"""How much of a deadline is kept for telling who was reached; at most a tenth of it."""
+"""How much of a deadline is kept for telling who was reached; at most a tenth of it, but `LEAST_NS` if it is short."""
+LEAST_NS = 5_000_000
 
 CLOSED: Ending = (None, None)
 """In the place of an ending that somebody has taken."""
@@ -135,7 +136,9 @@ class LiveBroadcast(LiveStrategy):
 def _patience(call: Serving) -> int | None:
     """How long to wait for the last: not quite until the deadline, at which in async nothing could be told any more."""
     left = call.time_left
-    return None if left is None else left - min(RESERVE_NS, max(0, left) // 10)
+    if left is None:
+        return None
+    return left - min(RESERVE_NS, max(left // 10, min(LEAST_NS, left // 2)))
 
 
 class Told:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Directory"]
 
+SOON_NS = 1_000_000_000
+"""How soon a source is asked again that has never given a list."""
 MOST_FORMER = 256
 """How many endpoints that have left are remembered."""
 
@@ -150,6 +152,9 @@ class Directory:
     def _problem(self, what: str, error: Exception | None = None) -> None:
         with self._lock:
             self._put_off()
+            if not self.members and self.due_ns is not None:
+                # Nothing works without a list: ask again soon.
+                self.due_ns = min(self.due_ns, clock.now_ns() + SOON_NS)
             self.failed_lookups += 1
             self.last_problem = what
         if events.sinks:

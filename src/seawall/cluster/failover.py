@@ -7,7 +7,7 @@ from typing import Any, Never
 from seawall import events
 from seawall.cluster.serving import Serving
 from seawall.cluster.strategy import LiveStrategy, Strategy
-from seawall.errors import ConfigError, NoEndpoints
+from seawall.errors import ConfigError
 from seawall.machines.backoff import Backoff
 from seawall.policies.budget import RetryBudget, check_budget, meter_for
 from seawall.policies.causes import Earlier
@@ -102,13 +102,16 @@ class LiveFailover(LiveStrategy):
         earlier, made, last, closed = Earlier(), 0, error, False
         nobody: BaseException | None = None
         try:
+            if call.found_nobody:
+                self._give_up(call, 0, "final", "", error)
+                return None, error
             while (pause := self._pause(call, made, last, paid=nobody is not None)) is not None:
                 self._announce(made + 2, pause, last)
                 closed = await call.discard((None, last))
                 if pause and not off.waiting:
                     await call.runtime.sleep(pause)
                 value, failure = await call.attempt()
-                if failure is not None and _is_nobody(call, failure):
+                if failure is not None and call.found_nobody:
                     nobody = failure
                     if call.has_willing:
                         continue  # those not tried yet refuse; after a pause, one that has failed is asked again
@@ -150,7 +153,7 @@ class LiveFailover(LiveStrategy):
         self, call: Serving, made: int, error: BaseException, pause: int, wish: int
     ) -> tuple[str, str] | None:
         """What stands against another attempt: a code, and a note for the error; None if nothing does."""
-        if not call.read(error).again or _is_nobody(call, error):
+        if not call.read(error).again:
             return "final", ""
         if made >= self._retries:
             return "attempts", ""
@@ -189,8 +192,3 @@ class LiveFailover(LiveStrategy):
         left = self.budget.snapshot()["left"]
         state = f"its budget has {left} left" if left else "its budget is empty, so a failure would be final"
         return f"Failover: after a failure it makes {more}; {state}."
-
-
-def _is_nobody(call: Serving, error: BaseException) -> bool:
-    """Whether it says that this cluster has nobody to ask, not one further inside."""
-    return isinstance(error, NoEndpoints) and error.policy == call.name

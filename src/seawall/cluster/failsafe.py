@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast, overload
 
 from seawall import events
@@ -48,6 +48,10 @@ class Failsafe(Strategy[D_co]):
     @overload
     def __init__(self: Failsafe[None], *, name: str | None = None) -> None: ...
     @overload
+    def __init__(
+        self: Failsafe[T], default: Callable[[Exception], Awaitable[T]], *, name: str | None = None
+    ) -> None: ...
+    @overload
     def __init__(self: Failsafe[T], default: Callable[[Exception], T], *, name: str | None = None) -> None: ...
     @overload
     def __init__(self: Failsafe[T], default: T, *, name: str | None = None) -> None: ...
@@ -87,10 +91,12 @@ class LiveFailsafe(LiveStrategy):
         self.saved += 1
         if events.sinks:
             events.emit(events.FailedSafe(policy=call.name, layer=self.name, error=error))
-        await call.discard((None, error))
-        answer = self._default(error) if callable(self._default) else self._default
-        if hasattr(answer, "__await__"):
-            answer = await self._awaited(call, answer)
+        try:
+            answer = self._default(error) if callable(self._default) else self._default
+            if hasattr(answer, "__await__"):
+                answer = await self._awaited(call, answer)
+        finally:
+            await call.discard((None, error))  # not before the default has read what the error holds
         call.degraded = True
         return answer, None
 

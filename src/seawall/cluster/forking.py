@@ -116,7 +116,7 @@ class LiveForking(LiveStrategy):
                 self.wins += race.winner > 0
                 self._latency.record(clock.now_ns() - started)
             if not race.settled:
-                return None, self._all_failed(call, race)
+                return None, self._all_failed(call, race, branches)
             call.endpoint = branches[race.decisive].endpoint
             return race.ending
         except (DeadlineExceeded, NoEndpoints) as nobody:
@@ -153,12 +153,12 @@ class LiveForking(LiveStrategy):
         return branch
 
     @staticmethod
-    def _all_failed(call: Serving, race: Race) -> BaseException:
+    def _all_failed(call: Serving, race: Race, branches: list[Serving]) -> BaseException:
         """The one error there is, or a group of them in the order in which the forks were started."""
         errors = [ending[1] for ending in race.endings if ending is not None]
         failures = [error for error in errors if isinstance(error, Exception)]
         # A fork that found nobody left to ask says nothing beside those that did.
-        told = [error for error in failures if not (isinstance(error, NoEndpoints) and error.policy == call.name)]
+        told = [error for error, fork in zip(failures, branches, strict=True) if not fork.found_nobody]
         if not told:
             # Each knew only of those that had refused by then.
             return call.nobody(next((error.__cause__ for error in failures if error.__cause__ is not None), None))

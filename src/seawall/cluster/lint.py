@@ -9,6 +9,7 @@ Rules, besides those of `seawall.policy.lint` for the layers of `each` and of `a
     breaker-around           one breaker over all endpoints: a single sick one opens it for all.
     attempt-timeout-total    the timeout of an attempt is not shorter than the one of the whole call.
     one-endpoint             a strategy that needs several endpoints has one only.
+    stagger-timeout          an attempt is ended before the next fork would start: a fork is never slow.
     quorum                   a broadcast wants more successes than there are endpoints.
     more-retries-than-time   no time is left for another attempt after one that timed out.
     min-calls-unreachable    an endpoint gets its share of the traffic only: breaker or ejection never see enough.
@@ -31,7 +32,7 @@ from seawall.cluster.forking import Forking
 from seawall.cluster.strategy import Strategy
 from seawall.policies.circuit_breaker import CircuitBreaker
 from seawall.policies.fallback import Fallback
-from seawall.policies.hedge import Hedge
+from seawall.policies.hedge import Hedge, quantile_of
 from seawall.policies.retry import Retry
 from seawall.policies.spec import Spec
 from seawall.policies.timeout import Timeout
@@ -98,6 +99,14 @@ def _strategy(core: Core, strategy: Strategy[Any], each: list[Spec]) -> Iterator
         elif isinstance(strategy, Failsilent):
             reason = "without a timeout no endpoint ever times out, so none falls silent"
         yield Finding("no-timeout", strategy.name, f"{reason}; put a Timeout into each=(...)")
+    stagger = strategy.stagger if isinstance(strategy, Forking) else None
+    if stagger is not None and quantile_of(stagger) is None:
+        attempts = _timeouts(each)
+        if attempts and duration_ns(stagger, "stagger") >= min(attempts):
+            text = (
+                f"stagger={stagger!r} is not below the timeout of an attempt: the next fork starts only after a failure"
+            )
+            yield Finding("stagger-timeout", strategy.name, text)
     endpoints = core.directory.members
     if isinstance(strategy, Broadcast) and isinstance(strategy.quorum, int) and 0 < len(endpoints) < strategy.quorum:
         text = f"it wants {strategy.quorum} successes of {len(endpoints)} endpoints: it can never succeed"

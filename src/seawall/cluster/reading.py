@@ -26,6 +26,9 @@ __all__ = [
     "is_programming",
 ]
 
+MOST_LINKS = 6
+"""How far causes are followed."""
+
 
 class Reading:
     """What an error means: its `verdict` on the endpoint; whether the call may be made `again`; and whether `at_once`,
@@ -93,4 +96,16 @@ class PlainTerms:
             return NOTHING
         if self._means is not None and not named:
             return ANSWER
-        return AT_ONCE if isinstance(error, ConnectionRefusedError) else FAILED
+        return AT_ONCE if _was_refused(error) else FAILED
+
+
+def _was_refused(error: BaseException) -> bool:
+    """Whether the connection was refused, as clients tell it: by the error itself, its cause, or an attribute of it."""
+    seen: object = error
+    for _ in range(MOST_LINKS):
+        if isinstance(seen, ConnectionRefusedError):
+            return True
+        if not isinstance(seen, BaseException):
+            return False
+        seen = seen.__cause__ or getattr(seen, "os_error", None) or getattr(seen, "reason", None)
+    return False

@@ -46,6 +46,7 @@ class Serving:
         "args",
         "degraded",
         "endpoint",
+        "found_nobody",
         "function",
         "kwargs",
         "name",
@@ -80,6 +81,8 @@ class Serving:
         """Whether the answer is a lesser one."""
         self.queued = False
         """Whether the work was stored for later."""
+        self.found_nobody = False
+        """Whether the latest attempt ended for want of anybody to ask, and not with an error of the function."""
         self._made: list[Endpoint] = []
         self._tried: dict[Member, object] = {}
         self._refusing: dict[Member, None] = {}
@@ -126,7 +129,7 @@ class Serving:
         `NoEndpoints` if nobody is left. A fork begins where it was told to, and goes where no other has been.
         """
         seat: Seat | None
-        again = False
+        again, self.found_nobody = False, True
         try:
             self.raise_obstacle()
             if self._number is None:
@@ -142,6 +145,7 @@ class Serving:
             while seat is not None:
                 value, error = await self.at(seat)
                 if error is None or not self.refused(seat, error):
+                    self.found_nobody = False
                     return value, error
                 refusal = error
                 seat = self._next(again=again)

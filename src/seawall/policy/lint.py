@@ -2,6 +2,7 @@
 
 Rules
     retry-outside-fallback   a fallback inside a retry answers before the retry sees the failure.
+    fallback-in-timeout      a fallback inside a timeout is ended with what it guards.
     retry-in-retry           attempts multiply.
     attempt-timeout-total    the timeout of an attempt is not shorter than the one of the whole call.
     slow-after-timeout       an attempt is ended before the breaker would call it slow.
@@ -85,6 +86,9 @@ def _order(specs: list[Spec]) -> Iterator[Finding]:
                 if isinstance(other, Fallback):
                     text = "it answers before the retry outside it can see the failure; put the fallback outermost"
                     yield Finding("retry-outside-fallback", other.name, text)
+        elif isinstance(spec, Timeout) and any(isinstance(other, Fallback) for other in inside):
+            text = "a fallback inside it cannot answer when the time is over; put the fallback outermost"
+            yield Finding("fallback-in-timeout", spec.name, text)
         elif isinstance(spec, Hedge) and any(isinstance(other, Retry) for other in inside):
             yield Finding("order", spec.name, "a retry inside the hedge: attempts multiply; keep one of them")
         elif isinstance(spec, CircuitBreaker) and any(isinstance(other, Fallback) for other in inside):

@@ -8,14 +8,17 @@ from typing import Any
 __all__ = ["closer_of"]
 
 
-def closer_of(ending: tuple[Any, BaseException | None], *, is_async: bool) -> Callable[[], Any] | None:
+def closer_of(
+    ending: tuple[Any, BaseException | None], *, is_async: bool, kept: object = None
+) -> Callable[[], Any] | None:
     """What closes the value, or what the error holds; None if there is nothing to close.
 
-    In async `aclose` is preferred, and the result may have to be awaited; in sync only `close` will do.
+    In async `aclose` is preferred, and the result may have to be awaited; in sync only `close` will do. `kept` is what
+    the winner brought: attempts may share one object. A class has its methods for its instances.
     """
     value, error = ending
     unwanted = value if error is None else error
-    if unwanted is None:
+    if unwanted is None or unwanted is kept or isinstance(unwanted, type):
         return None
     try:
         close = getattr(unwanted, "aclose", None) if is_async else None

@@ -22,8 +22,9 @@ class Leg(Protocol):
         """How it ended, once it is done."""
         ...
 
-    def abandon(self) -> None:
-        """Nobody waits for it any more: it is cancelled if it can be, and what it brings all the same is closed."""
+    def abandon(self, kept: object) -> None:
+        """Nobody waits for it any more: it is cancelled if it can be, and what it brings all the same is closed, unless
+        it is the very object that is `kept`."""
         ...
 
 
@@ -120,8 +121,9 @@ class Race:
     def end(self, *, unwanted: bool = True) -> None:
         """Abandon all but the one whose `ending` is that of the race, if it is decided: an error is somebody's answer
         too. With `unwanted=False` those who have ended keep what they brought."""
+        kept = self._legs[self.decisive].end()[0] if self._decided and self._legs else None
         for number, leg in enumerate(self._legs):
             if not (self._decided and number == self.decisive) and (unwanted or not leg.done):
-                leg.abandon()
+                leg.abandon(kept)
         # The error of a failed attempt knows the frame of its task, and that frame knows this race.
         self._legs = []

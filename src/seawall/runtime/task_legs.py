@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from seawall.runtime.closing import closer_of
@@ -36,9 +37,9 @@ class TaskLeg:
         error = self.task.exception()
         return self.task.result() if error is None else (None, error)
 
-    def abandon(self) -> None:
+    def abandon(self, kept: object) -> None:
         _losers.add(self.task)
-        self.task.add_done_callback(_bury)
+        self.task.add_done_callback(partial(_bury, kept))
         self.task.cancel()
 
 
@@ -54,12 +55,12 @@ class TaskLegs:
         await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
-def _bury(task: asyncio.Task[Ending]) -> None:
+def _bury(kept: object, task: asyncio.Task[Ending]) -> None:
     _losers.discard(task)
     if task.cancelled():
         return
     error = task.exception()
-    close = closer_of(task.result() if error is None else (None, error), is_async=True)
+    close = closer_of(task.result() if error is None else (None, error), is_async=True, kept=kept)
     del error  # it knows this frame
     if close is None:
         return

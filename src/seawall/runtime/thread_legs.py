@@ -121,11 +121,11 @@ class ThreadLeg:
             self._ending = (None, error) if error is not None else cast("Ending", value)
         return self._ending
 
-    def abandon(self) -> None:
+    def abandon(self, kept: object) -> None:
         if self._ending is None:
-            self._job.on_end(partial(_close, self._job))
+            self._job.on_end(partial(_close, kept, self._job))
         else:
-            _close_ending(self._ending)
+            _close_ending(kept, self._ending)
 
 
 class ThreadLegs:
@@ -142,14 +142,14 @@ class ThreadLegs:
         self._bell.wait(timeout_ns)
 
 
-def _close(job: Job) -> None:
+def _close(kept: object, job: Job) -> None:
     value, error = job.take()
     if error is None and value is not None:
-        _close_ending(value)
+        _close_ending(kept, value)
 
 
-def _close_ending(ending: Ending) -> None:
-    close = closer_of(ending, is_async=False)
+def _close_ending(kept: object, ending: Ending) -> None:
+    close = closer_of(ending, is_async=False, kept=kept)
     if close is None:
         return
     try:

@@ -104,6 +104,9 @@ def test_ipv6_clients_are_counted_by_network() -> None:
     assert seen("2001:db8::1", client=alone) == "2001:db8::1"
     assert seen("2001:db8:0:1::1", client=wide) == seen("2001:db8:0:2::1", client=wide) == "2001:db8::/48"
     assert seen("203.0.113.7", client=wide) == "203.0.113.7"
+    assert seen("fe80::1%eth0", client=alone) == seen("[fe80::1%eth1]:80", client=alone) == "fe80::1", (
+        "whatever the zone"
+    )
 
 
 @pytest.mark.parametrize(("peer", "shown"), [(None, "unix"), ("", "unknown"), ("testclient", "unknown")])

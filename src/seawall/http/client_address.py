@@ -12,6 +12,7 @@ from seawall.units import count_of
 __all__ = ["ClientAddress"]
 
 MOST_HOPS = 32
+"""What stands further left in the header is left in one piece, which is no address."""
 LONGEST = 64
 """Characters of an address, with a zone, brackets and a port. What is longer is none."""
 MOST_KNOWN = 4_096
@@ -60,7 +61,7 @@ class ClientAddress:
 
     def _behind(self, request: Request, key: str) -> str:
         """The key of whoever stands behind the trusted peer whose own key this is."""
-        entries = ",".join(request.headers(self._header)).rsplit(",", MOST_HOPS)[-MOST_HOPS:]
+        entries = ",".join(request.headers(self._header)).rsplit(",", MOST_HOPS)
         for entry in reversed(entries):
             text = entry.strip()
             if not text:

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from aiohttp import ClientRequest, ServerTimeoutError, StreamReader
+from aiohttp import ClientRequest, InvalidURL, ServerTimeoutError, StreamReader
 from yarl import URL
 
 from seawall import (
@@ -148,3 +148,18 @@ def test_a_body_that_hangs_is_the_replicas_fault_unless_the_callers_time_is_over
     error = run(main)
     assert isinstance(error, DeadlineExceeded)
     assert (error.inherited, error.policy) == (inherited, policy)
+
+
+@pytest.mark.parametrize("address", ["http://10.0.0.1:80", "10.0.0.1:443"])
+def test_a_request_for_https_never_leaves_in_clear_text(address: str) -> None:
+    cluster: Cluster[Any] = Cluster("shop", [address, "http://10.0.0.2"], names=Registry())
+
+    async def handler(request: ClientRequest) -> Any:
+        raise AssertionError("it was sent")
+
+    async def main() -> None:
+        request = ClientRequest("GET", URL("https://shop/items/7"), loop=asyncio.get_running_loop())
+        with pytest.raises(InvalidURL, match="shop: https was asked for, and .* would be sent it in clear text"):
+            await Middleware(cluster)(request, handler)
+
+    asyncio.run(main())

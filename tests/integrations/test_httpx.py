@@ -128,6 +128,29 @@ async def test_host_and_tls_name_are_the_endpoints(
     assert (sent.headers["host"], sent.extensions.get("sni_hostname")) == (shown, name)
 
 
+@pytest.mark.parametrize("scheme", ["https", "wss"])
+@pytest.mark.parametrize("address", ["http://10.0.0.1:80", "10.0.0.1:443"])
+@pytest.mark.parametrize("strategy", [AT_ONCE, Failfast()])
+@with_every_client
+async def test_a_request_for_https_never_leaves_in_clear_text(
+    shop: Shop, scheme: str, address: str, strategy: Any
+) -> None:
+    shop.scripts["10.0.0.1"] = [200]
+    cluster = Cluster("shop", [address], strategy=strategy, each=(CircuitBreaker(consecutive=1),), names=Registry())
+    for _ in range(2):
+        with pytest.raises(shop.package.UnsupportedProtocol, match=r"^shop: \w+ was asked for, and .*clear text"):
+            await shop.get(cluster, f"{scheme}://shop/items/7", headers={"Authorization": "secret"})
+    assert shop.requests == []
+    assert (await shop.get(cluster)).status_code == 200, "it is nobody's fault but the sender's"
+
+
+@with_every_client
+async def test_a_request_for_https_is_sent_by_tls_to_who_has_it(shop: Shop) -> None:
+    shop.scripts["10.0.0.1"] = [200]
+    await shop.get(Cluster("shop", ["https://10.0.0.1"], names=Registry()), "https://shop/items/7")
+    assert shop.requests[0].url.scheme == "https"
+
+
 @with_every_client
 async def test_a_host_that_the_user_wrote_stays(shop: Shop) -> None:
     shop.scripts["10.0.0.1"] = [200]

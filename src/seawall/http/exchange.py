@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from seawall.cluster import Cluster, Failover
 from seawall.cluster.calls import Calls
@@ -17,11 +17,15 @@ from seawall.http.disguise import Blameless, disguised
 from seawall.http.propagation import outward_headers
 from seawall.http.repeatable import may_be_sent_twice
 from seawall.http.sending import SENDING
+from seawall.http.target import target_of
 from seawall.http.travelling_key import IDEMPOTENCY_KEY, travelling_key
 from seawall.machines.verdict import Verdict
 from seawall.policies.classify import add_note
 from seawall.record import Record
 from seawall.runtime import clock
+
+if TYPE_CHECKING:
+    from seawall.cluster.endpoint import Endpoint
 
 __all__ = ["Client", "Exchange"]
 
@@ -42,6 +46,8 @@ class Client(Record):
     refused: type[Exception]
     """What it calls a request that could not be sent; the base of such errors."""
     response: type[Any]
+    unsupported: Callable[[Any, str], Exception]
+    """Makes its error for a URL that cannot be asked for, from that and a text."""
 
 
 def late_body(cluster: str, caller_due_ns: int | None, due_ns: int) -> DeadlineExceeded:
@@ -65,7 +71,7 @@ class Exchange:
     """One request. It is the `Terms` of its call.
 
     `body` are its bytes, None if they are not in memory. `replayable()` tells whether the body can be sent (again) now;
-    `forkable`, whether it can be sent twice at the same time. `idempotent` is what the sender says, if he says anything.
+    `forkable`, whether it can be sent twice at the same time. `idempotent` is what the sender says, if he does.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class Exchange:
         cluster: Cluster[Any],
         client: Client,
         method: str,
-        url: object,
+        url: Any,
         keys: Sequence[str],
         *,
         body: bytes | None,
@@ -85,6 +91,7 @@ class Exchange:
         said = wish.idempotent if idempotent is None else idempotent
         self._client = client
         self._key = None if keys else travelling_key(method, url, body)
+        self._url = url
         self._may = may_be_sent_twice(method, keys if self._key is None else (self._key,), idempotent=said)
         self._replayable = replayable
         self._cluster = cluster.name
@@ -102,12 +109,16 @@ class Exchange:
 
     # -- attempts --------------------------------------------------------------------------------------------------
 
-    def admit(self) -> dict[str, str]:
+    def admit(self, endpoint: Endpoint) -> dict[str, str]:
         """Called before each sending; returns the headers that it adds. Raises for a second one of a request that may
-        be sent only once.
+        be sent only once, and for one that would leave in clear text though its sender wrote `https`.
 
         The strategy knows by `read`; this is for layers of the user, such as a `Retry` or `Hedge` around the attempt.
         """
+        if self._url.scheme in ("https", "wss") and target_of(endpoint).scheme == "http":
+            text = f"{self._cluster}: {self._url.scheme} was asked for, and {endpoint} would be sent it in clear text"
+            error = self._client.unsupported(self._url, text)
+            raise disguised(error, Blameless, type(error))
         if self._out and not (self._may and self._replayable()):
             raise self._last or OnItsWay()
         self._out = True

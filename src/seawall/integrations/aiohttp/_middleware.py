@@ -35,6 +35,7 @@ AIOHTTP = Client(
     late=aiohttp.ServerTimeoutError,
     refused=aiohttp.ClientConnectionError,
     response=aiohttp.ClientResponse,
+    unsupported=aiohttp.InvalidURL,
 )
 _served: weakref.WeakKeyDictionary[ClientResponse, Served] = weakref.WeakKeyDictionary()
 _given_up: ContextVar[tuple[object, BaseException] | None] = ContextVar("seawall_given_up", default=None)
@@ -137,7 +138,7 @@ class _Call:
         exchange = self._exchange
         if not exchange.forks:
             await self._close(exchange.bad)
-        headers = exchange.admit()
+        headers = exchange.admit(endpoint)
         request, target = outgoing(self._request, endpoint, headers, forks=exchange.forks)
         try:
             response = await self._handler(request)

@@ -136,7 +136,7 @@ class _Call:
         exchange = self._exchange
         if not exchange.forks:
             await self._close(exchange.bad)
-        headers = exchange.admit()
+        headers = exchange.admit(endpoint)
         request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
         try:
             with reading_little():

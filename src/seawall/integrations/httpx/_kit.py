@@ -36,6 +36,7 @@ class Kit:
             late=package.ReadTimeout,
             refused=package.TransportError,
             response=package.Response,
+            unsupported=lambda _, text: package.UnsupportedProtocol(text),
         )
 
 

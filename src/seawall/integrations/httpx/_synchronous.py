@@ -158,7 +158,7 @@ class _Call:
         exchange, due = self._exchange, CURRENT.get().deadline_ns
         if not exchange.forks:
             self._close(exchange.bad)
-        headers = exchange.admit()
+        headers = exchange.admit(endpoint)
         request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
         if due is not None:
             _cut_timeouts(request, due)

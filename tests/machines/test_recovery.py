@@ -36,9 +36,9 @@ class Crowd:
         for _ in range(self.machine.room(self.now)):
             self.begin()
 
-    def end(self, verdict: Verdict, *, rand: float = 0.5, wish: int = 0) -> None:
+    def end(self, verdict: Verdict, *, rand: float = 0.5, wish: int = 0, attempts: int = 1) -> None:
         began, work = self.flying.pop(0)
-        self.machine.end(began, verdict, work, self.now, rand, retry_after_ns=wish)
+        self.machine.end(began, verdict, work, self.now, rand, attempts=attempts, retry_after_ns=wish)
 
     def outage(self) -> None:
         """Everything in flight fails, and the next two as well."""
@@ -155,6 +155,21 @@ def test_one_poison_message_never_begins_a_rest() -> None:
         crowd.begin("poison")
         crowd.end(FAIL)
         assert crowd.machine.room(crowd.now) == 1
+
+
+def test_work_that_has_failed_twice_before_begins_no_rest_but_still_halves() -> None:
+    crowd = Crowd(limit=4)
+    for _ in range(2):
+        crowd.begin()
+        crowd.end(OK)
+    for allowed in (1, 1, 1, 1):
+        crowd.begin()
+        crowd.end(FAIL, attempts=3)
+        assert crowd.machine.allowed == allowed and not crowd.machine.rest_ns(0)
+    for _ in range(2):
+        crowd.begin()
+        crowd.end(FAIL, attempts=2)
+    assert crowd.machine.rest_ns(0) and crowd.machine.probing
 
 
 def test_a_success_ends_the_rest_and_its_growth() -> None:

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.cluster import Cluster
 from seawall.errors import CircuitOpen, RateLimited
 from seawall.machines.verdict import Verdict
 from seawall.outbox import MemoryOutbox, Work
 from seawall.outbox.attempt import Unreadable
 from seawall.outbox.judgement import judge, judge_before, verdict_on
 from seawall.outbox.operations import Operation
+from seawall.policies.registry import Registry
 from tests.machines.effort import QUICK
 from tests.outbox.benches import HOUR, SECOND, make_work
 
@@ -70,6 +72,17 @@ def test_a_final_error_is_a_dead_letter_at_once() -> None:
     assert judge(record(), final, OSError("no"), NOW, 0.5).what == "retry"
     assert judge(record(), final, CircuitOpen("open"), NOW, 0.5).what == "bury", "refusals too, if they are named"
     assert verdict_on(final, ValueError("no such user")) is Verdict.OK, "the target has answered"
+
+
+def test_an_error_that_is_an_answer_of_the_cluster_is_tried_again_but_is_no_sign_of_trouble() -> None:
+    cluster = Cluster("audit", ["a:80"], on=ConnectionError, names=Registry())
+    outbox = MemoryOutbox()
+    outbox.operation("audit.write", through=cluster)(lambda endpoint, entry: None)
+    own = outbox.operations.all()[0]
+    assert judge(record(), own, ValueError("no"), NOW, 0.5).what == "retry"
+    assert verdict_on(own, ValueError("no")) is Verdict.OK
+    assert verdict_on(own, ConnectionError("no")) is Verdict.FAIL
+    assert verdict_on(own, RateLimited("limited")) is Verdict.FAIL
 
 
 def test_a_predicate_of_final_errors_that_breaks_buries_nothing() -> None:

@@ -71,7 +71,20 @@ def verdict_on(operation: Operation | None, error: Exception | None) -> Verdict:
     """What an attempt says about the target."""
     if error is None or _is_final(operation, error):
         return Verdict.OK
-    return Verdict.IGNORE if isinstance(error, (Unreadable, *PROGRAMMING)) else Verdict.FAIL
+    if isinstance(error, (Unreadable, *PROGRAMMING)):
+        return Verdict.IGNORE
+    return Verdict.OK if _is_answer(operation, error) else Verdict.FAIL
+
+
+def _is_answer(operation: Operation | None, error: Exception) -> bool:
+    """Whether the cluster's `on` makes it an answer. It is tried again all the same: only `final` buries at once."""
+    # Of a cluster only: a policy has no terms.
+    core = None if operation is None else getattr(operation.through, "_core", None)
+    terms = getattr(core, "terms", None)
+    try:
+        return terms is not None and terms.read(error).verdict is Verdict.OK
+    except Exception:  # noqa: BLE001  # a broken predicate is no good news
+        return False
 
 
 def _most(operation: Operation | None) -> int:

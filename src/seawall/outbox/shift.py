@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Shift"]
 
 SECOND = 1_000_000_000
+SAMPLE = 64
+"""Among how many records a probe is chosen."""
 LEAST_WAIT_NS = 1_000_000
 STORE_PAUSES = Backoff(SECOND, 2.0, 30 * SECOND)
 TELL_AGAIN_NS = (SECOND // 10, SECOND)
@@ -123,7 +125,7 @@ class Shift:
             n, skip = self._room()
             if n <= 0:
                 break
-            leases, hint = await self._lease(n, skip)
+            leases, hint = await self._sample(skip) if self._probes(skip) else await self._lease(n, skip)
             for lease in leases:
                 await self._start(lease)
             if len(leases) < n:
@@ -144,6 +146,27 @@ class Shift:
                 else:
                     skip.add(operation.name)
         return room, skip
+
+    def _probes(self, skip: set[str]) -> bool:
+        """Whether a target that may have been in trouble is to be asked by one record."""
+        with self._lock:
+            operations = [each for each in self._box.operations.all() if each.name not in skip]
+            return any(self._targets.of(operation).recovery.probing for operation in operations)
+
+    async def _sample(self, skip: set[str]) -> tuple[Sequence[Lease], int | None]:
+        """One record, that tells most of the target: of those due, the newest of the least attempted. The others keep
+        their places."""
+        leases, hint = await self._lease(SAMPLE, skip)
+        if not leases:
+            return leases, hint
+        best = min(leases, key=lambda lease: (lease.work.attempts, -lease.work.created_ns))
+        for other in leases:
+            if other is not best:
+                try:
+                    await self._store.release(other, other.work.due_ns)
+                except Exception as error:  # noqa: BLE001  # then its lease runs out
+                    self._store_failed("release", error)
+        return [best], hint
 
     async def _lease(self, n: int, skip: Collection[str]) -> tuple[Sequence[Lease], int | None]:
         try:
@@ -297,6 +320,7 @@ class Shift:
                     held.lease.work.id,
                     clock.now_ns(),
                     chance.random(),
+                    attempts=held.lease.work.attempts,
                     retry_after_ns=wish,
                 )
         self._bell.ring()

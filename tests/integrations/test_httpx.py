@@ -23,6 +23,7 @@ from seawall import (
     Failsafe,
     Fallback,
     NoEndpoints,
+    Policy,
     Registry,
     Retry,
     Timeout,
@@ -149,6 +150,42 @@ async def test_a_request_for_https_is_sent_by_tls_to_who_has_it(shop: Shop) -> N
     shop.scripts["10.0.0.1"] = [200]
     await shop.get(Cluster("shop", ["https://10.0.0.1"], names=Registry()), "https://shop/items/7")
     assert shop.requests[0].url.scheme == "https"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "each", "around", "sent"),
+    [
+        (AT_ONCE, False, False, "123"),
+        (Failfast(), True, False, "123"),
+        (Failfast(), False, True, "123"),
+        (AT_ONCE, True, False, "123456789"),
+    ],
+)
+@with_every_client
+async def test_the_number_of_the_attempt_counts_what_is_sent(
+    shop: Shop, strategy: Any, each: bool, around: bool, sent: str
+) -> None:
+    again = (Retry(on=Exception, attempts=3, delay=0, budget=None),)
+    cluster = shop.cluster(503, strategy=strategy, each=again if each else (), around=again if around else ())
+    await shop.get(cluster)
+    assert [request.headers["seawall-attempt"] for request in shop.requests] == list(sent)
+
+
+@with_every_client
+async def test_a_retry_around_the_client_shows_in_the_number(shop: Shop) -> None:
+    cluster = shop.cluster(503, strategy=Failover(1, base=0, cap=0, budget=None))
+    policy: Policy[Any] = Policy(Retry(on=Exception, attempts=3, delay=0, budget=None), name="outer")
+    if shop.world.is_async:
+
+        async def ask() -> None:
+            (await shop.get(cluster)).raise_for_status()
+
+        outcome = await policy.arun(ask)
+    else:
+        client = shop.client(cluster)
+        outcome = policy.run(lambda: client.get("http://shop/").raise_for_status())
+    assert isinstance(outcome.error, shop.package.HTTPStatusError)
+    assert [request.headers["seawall-attempt"] for request in shop.requests] == list("122334")
 
 
 @with_every_client

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from seawall.cluster import Cluster, Failover
@@ -104,6 +105,8 @@ class Exchange:
         self.caller_due_ns = CURRENT.get().deadline_ns
         self.bad: list[BadAnswer] = []
         """Responses that were failures, to be closed unless the sender gets them."""
+        self._number = count(max(1, CURRENT.get().attempt))
+        """Of the next sending: from the caller's own attempt on, so that a retry around the call shows as well."""
         self._out = False
         self._last: BaseException | None = None
 
@@ -122,7 +125,7 @@ class Exchange:
         if self._out and not (self._may and self._replayable()):
             raise self._last or OnItsWay()
         self._out = True
-        headers = outward_headers()
+        headers = outward_headers(attempt=next(self._number))
         if self._key is not None:
             headers[IDEMPOTENCY_KEY] = self._key
         return headers

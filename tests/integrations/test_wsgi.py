@@ -130,10 +130,13 @@ def test_what_others_say_does_not(peer: str | None) -> None:
     assert server.middleware.snapshot()["untrusted"] == 1
 
 
-@pytest.mark.parametrize("peer", [None, ""])
-def test_a_unix_socket_has_no_address(peer: str | None) -> None:
+@pytest.mark.parametrize(("peer", "port"), [("", "80"), ("", ""), (None, "")])
+def test_a_unix_socket_has_no_address(peer: str | None, port: str) -> None:
     with VirtualClock():
-        assert Server(plain, trusted=["unix"]).read(environ(peer)) == repr(ARRIVED).encode()
+        assert Server(plain, trusted=["unix"]).read(environ(peer, SERVER_PORT=port)) == repr(ARRIVED).encode()
+    assert Server(plain, trusted=["unix"]).read(environ(None, SERVER_PORT="80")) == repr(NOTHING).encode(), (
+        "a server that listens on a port and does not tell the client's address is no Unix socket"
+    )
     assert Server(plain, trusted=["unix"]).read(environ("127.0.0.1")) == repr(NOTHING).encode()
 
 

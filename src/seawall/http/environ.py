@@ -16,8 +16,12 @@ __all__ = ["peer_of", "request_of", "status_line", "values_in"]
 
 
 def peer_of(environ: WSGIEnvironment) -> str | None:
-    """The address at the other end; `None` for a Unix socket, where servers leave it empty or out."""
-    return environ.get("REMOTE_ADDR") or None
+    """The address at the other end; `None` for a Unix socket, and empty if the server does not tell it."""
+    address = environ.get("REMOTE_ADDR")
+    if address:
+        return str(address)
+    # Servers behind a Unix socket leave the address empty (and take a port from the Host header), or leave out both.
+    return "" if address is None and environ.get("SERVER_PORT") else None
 
 
 def values_in(environ: Mapping[str, Any]) -> Callable[[str], Sequence[str]]:

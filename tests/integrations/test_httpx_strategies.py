@@ -23,7 +23,7 @@ from seawall import (
 )
 from seawall.http import sending
 from seawall.testing import hang, run, slow
-from tests.integrations.shop import Shop, with_every_client
+from tests.integrations.shop import Shop, Stream, with_every_client
 from tests.policies.worlds import World
 
 AT_ONCE = Failover(retries=2, base=0, cap=0, budget=None)
@@ -191,3 +191,19 @@ async def test_with_all_dead_the_deadline_of_the_call_holds(shop: Shop) -> None:
         error = await shop.error_of(cluster)
     assert isinstance(error, (DeadlineExceeded, shop.package.ReadTimeout))
     assert shop.world.now <= (1 if shop.world.is_async else 1.4)
+
+
+@with_every_client
+async def test_losers_are_closed_without_waiting_for_what_is_left_of_them(shop: Shop) -> None:
+    rests = [Stream(shop, b"x", slow("1s", b"y")) for _ in range(2)]
+    steps = [lambda _, rest=rest: shop.streamed(rest, 503) for rest in rests]
+    cluster = shop.cluster(*steps, slow("20ms", 200), strategy=Forking("all"))
+    transport = shop.transport(cluster)
+    transport._capped = True  # as if it were of sockets that can be waited for by the clock
+    request = shop.package.Request("GET", "http://shop/items/7")
+    if shop.world.is_async:
+        answer = await transport.handle_async_request(request)
+    else:
+        answer = transport.handle_request(request)
+    assert (answer.status_code, [rest.sent for rest in rests]) == (200, [0, 0])
+    assert shop.world.now == pytest.approx(0.02) and all(rest.closed for rest in rests)

@@ -160,7 +160,9 @@ class _Call:
         verdict = verdict_of_status(response.status)
         if verdict is Verdict.OK:
             return response
-        raise exchange.refuse(await responses.bad(response, verdict, endpoint))
+        bad = await responses.bad(response, verdict, endpoint)
+        bad.hurried = exchange.forks
+        raise exchange.refuse(bad)
 
 
 def _bytes_of(body: Any) -> bytes | None:

@@ -36,11 +36,17 @@ LOOK_SECONDS = 1.0
 class Bad(BadAnswer):
     """A response that is a failure, whose connection goes back when it is passed over."""
 
+    hurried = False
+    """Whether it lost a race: it is not waited for, not even for a moment."""
+
     async def aclose(self) -> None:
         """Nobody is going to read it, or at least not soon: read the rest if it is here, else let it go."""
         if not self.settled:
             self.settled = True
-            await _read(self.response, DRAIN_SECONDS)
+            if self.hurried:
+                self.response.close()
+            else:
+                await _read(self.response, DRAIN_SECONDS)
 
 
 async def bad(response: ClientResponse, verdict: Verdict, endpoint: Endpoint) -> Bad:

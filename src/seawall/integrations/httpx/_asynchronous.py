@@ -175,7 +175,8 @@ class _Call:
         """Read the rest of a response that may still be wanted, if it is short and here; else let it go."""
         if response.stream.in_memory:
             return
-        if requests.is_small(response):
+        # Losers of a race are not waited for, not even for a moment: who asked has his answer.
+        if not self._exchange.forks and requests.is_small(response):
             await self._kept(response, clock.now_ns() + requests.DRAIN_NS)
         else:
             await response.stream.aclose()

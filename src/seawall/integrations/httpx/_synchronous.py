@@ -200,7 +200,8 @@ class _Call:
         """Read the rest of a response that may still be wanted, if it is short and here; else let it go."""
         if response.stream.in_memory:
             return
-        if self._capped and requests.is_small(response):
+        # Losers of a race are not waited for, not even for a moment: who asked has his answer.
+        if self._capped and not self._exchange.forks and requests.is_small(response):
             self._kept(response, clock.now_ns() + requests.DRAIN_NS)
         else:
             response.stream.close()

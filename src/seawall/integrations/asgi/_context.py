@@ -34,7 +34,9 @@ class SeawallMiddleware:
         app: the application.
         trusted: whose headers are believed: addresses and networks such as `"10.0.0.0/8"`, and `"unix"` for whoever
             comes through a Unix socket; or a predicate of the address (`None` for a Unix socket). It is the address
-            at the other end of the connection, `scope["client"]`, that counts. Default: nobody.
+            at the other end of the connection, `scope["client"]`, that counts. uvicorn rewrites that from
+            X-Forwarded-For for proxies it trusts, 127.0.0.1 by default (`forwarded_allow_ips`): start it with
+            `--no-proxy-headers` if the proxy itself is to be judged. Default: nobody.
         deadline: what a request gets that brings no deadline; a duration above 0. Default None: no deadline.
         max_deadline: the most that any request gets, whatever it brings. Default None: no limit.
             Neither of the two holds for WebSockets, which are meant to last.

@@ -55,7 +55,8 @@ class Transport(Base):
         clusters: a `Cluster` or several, each for the host of its name; a mapping of hosts to clusters; or a
             `Registry`. Default: all clusters of the default registry, whenever they are made.
         inner: the transport that sends. Default: the client's own `HTTPTransport()`.
-        max_body: how many bytes a response of a cluster may have, as sent; None for no limit. Default 64 MiB.
+        max_body: how many bytes a response of a cluster may have, as sent (what it is unpacked to has no
+            limit); None for no limit. Default 64 MiB.
 
     Raises:
         ConfigError: a strategy that cannot give a response (`Broadcast`, `Failback`, a `Failsafe` whose default is no

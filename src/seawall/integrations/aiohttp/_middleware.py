@@ -169,7 +169,7 @@ def _bytes_of(body: Any) -> bytes | None:
     """The bytes of a body, if they are in memory."""
     if not body:
         return b""
-    value = body._value if isinstance(body, aiohttp.BytesPayload) else None
+    value = getattr(body, "_value", None) if isinstance(body, aiohttp.BytesPayload) else None
     return None if value is None else bytes(value)
 
 

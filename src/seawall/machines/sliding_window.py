@@ -26,13 +26,14 @@ ONES = (1 << LANE) - 1
 class SlidingWindow:
     """See above. `amount` is below 2**31, `buckets` from 1."""
 
-    __slots__ = ("_lanes", "_mask", "_top", "amount", "bucket_ns", "buckets")
+    __slots__ = ("_lanes", "_mask", "_top", "amount", "bucket_ns", "buckets", "period_ns")
 
     kind: ClassVar[str] = "sliding_window"
     civil: ClassVar[bool] = False
 
     def __init__(self, amount: int, period_ns: int, buckets: int) -> None:
         self.amount = amount
+        self.period_ns = period_ns
         self.buckets = buckets
         self.bucket_ns = -(-period_ns // buckets)
         self._lanes = buckets + 1

@@ -57,7 +57,8 @@ def legacy_fields_of(decision: Decision) -> dict[str, str]:
 @lru_cache(maxsize=1_024)
 def _labels(origin: Origin) -> tuple[str, str, bytes]:
     """What is the same in all answers of a limit: its policy, its name, and its policy as bytes."""
-    window = origin.limit.forget_ns // SECOND
+    # A window says how long it is; a bucket is described by the time in which it fills.
+    window = getattr(origin.limit, "period_ns", origin.limit.forget_ns) // SECOND
     length = f";w={min(window, LARGEST)}" if window else ""
     name = _name(origin.name)
     policy = f"{name};q={min(origin.limit.capacity, LARGEST)}{length}"

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from seawall.errors import ConfigError
 
-__all__ = ["Duration", "count_of", "duration_ns", "flag_of", "fraction_ppm", "given", "rate_of", "show_seconds"]
+__all__ = [
+    "Duration",
+    "count_of",
+    "duration_ns",
+    "factor_of",
+    "flag_of",
+    "fraction_ppm",
+    "given",
+    "rate_of",
+    "show_seconds",
+]
 
 Duration = int | float | str
 """Seconds as a number, or a string such as `"150ms"`, `"1.5s"`, `"2min"`, `"1h"`, `"1d"`."""
@@ -89,6 +99,13 @@ def fraction_ppm(value: float, field: str, *, zero: bool = False) -> int:
     if not good or (ppm == 0 and not zero):
         raise ConfigError(f"{given(field, value)}: expected a share {'from' if zero else 'above'} 0 to 1")
     return ppm
+
+
+def factor_of(value: float, field: str) -> float:
+    """`value` if it is a number from 1 to 1,000,000, by which pauses grow. Raises `ConfigError` otherwise."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 1e6:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise ConfigError(f"{given(field, value)}: expected a number from 1 to 1,000,000")
+    return value
 
 
 def flag_of(value: bool, field: str) -> bool:

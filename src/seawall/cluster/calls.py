@@ -23,8 +23,8 @@ from seawall.policies.timeout import Timeout
 from seawall.policy import Policy
 from seawall.policy.outcome import Outcome
 from seawall.runtime import clock, off
-from seawall.runtime.blocking import BLOCKING, drive
-from seawall.runtime.protocol import Runtime
+from seawall.runtime.blocking import drive
+from seawall.runtime.which import runtime_for
 
 if TYPE_CHECKING:
     from seawall.cluster.directory import Directory
@@ -168,7 +168,7 @@ class Calls:
         """A call that has not been made yet."""
         chosen = self._terms if terms is None else terms
         name = self._directory.name
-        return Serving(name, self.roster, self._pool, _runtime(is_async), chosen, function, args, kwargs)
+        return Serving(name, self.roster, self._pool, runtime_for(is_async=is_async), chosen, function, args, kwargs)
 
     async def serve(self, serving: Serving) -> Ending:
         """Make the whole call, with the layers around it; in async, not beyond the deadline of the caller."""
@@ -239,14 +239,6 @@ class Calls:
         """One asynchronous call, with its end as a value."""
         serving = self.begin(function, args, kwargs, is_async=True)
         return outcome_of(serving, await self.serve(serving))
-
-
-def _runtime(is_async: bool) -> Runtime:
-    if not is_async:
-        return BLOCKING
-    from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
-
-    return ASYNCIO
 
 
 def _end(ending: Ending) -> Any:

@@ -14,7 +14,7 @@ from seawall.policies.causes import Earlier
 from seawall.policies.classify import add_note, retry_after_of
 from seawall.policies.layer import Ending
 from seawall.runtime import chance, off
-from seawall.units import Duration, count_of, duration_ns, show_seconds
+from seawall.units import Duration, count_of, duration_ns, factor_of, show_seconds
 
 __all__ = ["Failover"]
 
@@ -73,8 +73,7 @@ class Failover(Strategy[Never]):
         count_of(retries, "Failover(retries)", least=0)
         if duration_ns(base, "Failover(base)") > duration_ns(cap, "Failover(cap)"):
             raise ConfigError(f"Failover(base={base!r}): more than cap={cap!r}")
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 <= factor <= 1e6:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(f"Failover(factor={factor!r}): expected a number from 1 to 1,000,000")
+        factor_of(factor, "Failover(factor)")
         duration_ns(max_retry_after, "Failover(max_retry_after)")
         check_budget(budget, "Failover(budget)")
         self._init(

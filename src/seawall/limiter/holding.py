@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.limiter.asking import Costs
 from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.which import asyncio_runtime
 
 if TYPE_CHECKING:
     from seawall.runtime.protocol import Runtime
@@ -59,7 +60,7 @@ class Reservation:
 
     async def asettle(self, actual: int | None = None, /, **by_limit: int) -> bool:
         """As `settle`."""
-        return await self._settle(_asyncio(), self._actual(actual, by_limit))
+        return await self._settle(asyncio_runtime(), self._actual(actual, by_limit))
 
     def cancel(self) -> bool:
         """Count nothing: the work was not done."""
@@ -67,7 +68,7 @@ class Reservation:
 
     async def acancel(self) -> bool:
         """As `cancel`."""
-        return await self._settle(_asyncio(), {})
+        return await self._settle(asyncio_runtime(), {})
 
     def _actual(self, actual: int | None, by_limit: dict[str, int]) -> dict[str, int]:
         if actual is not None:
@@ -124,9 +125,3 @@ class AwaitedReservation:
     ) -> None:
         assert self._open is not None, "a block is left after it was entered"
         await self._open.__aexit__(kind, error, trace)
-
-
-def _asyncio() -> Runtime:
-    from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
-
-    return ASYNCIO

@@ -19,6 +19,7 @@ from seawall.machines.token_bucket import TokenBucket
 from seawall.runtime import off
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
+from seawall.runtime.which import asyncio_runtime
 from seawall.stores.decision import Decision, Origin, told
 from seawall.stores.fast_hit import fast_hit
 from seawall.stores.memory import Memory, MemoryTable
@@ -137,7 +138,7 @@ class Limiter:
         """As `hit`, for stores that are asked over the network; awaits nothing with `Memory()`."""
         if self._memory is not None:
             return self.hit(key, cost)
-        return self._answers.judged(await self._now(_asyncio(), self._ask(key, cost)))
+        return self._answers.judged(await self._now(asyncio_runtime(), self._ask(key, cost)))
 
     async def _now(self, runtime: Runtime, ask: Ask) -> Decision:
         blocked = self._blocked(ask)
@@ -149,7 +150,7 @@ class Limiter:
 
     async def apeek(self, key: Key = "", cost: Cost = 1) -> Decision:
         """As `peek`."""
-        return await self._peek(_asyncio(), key, cost)
+        return await self._peek(asyncio_runtime(), key, cost)
 
     async def _peek(self, runtime: Runtime, key: Key, cost: Cost) -> Decision:
         return (await self._table.take(runtime, [self._ask(key, cost, peek=True)]))[0]
@@ -167,7 +168,7 @@ class Limiter:
 
     async def atake(self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = None) -> Decision:
         """As `take`."""
-        return await self._take(_asyncio(), key, cost, max_wait)
+        return await self._take(asyncio_runtime(), key, cost, max_wait)
 
     async def _take(self, runtime: Runtime, key: Key, cost: Cost, max_wait: Duration | None) -> Decision:
         patience = None if max_wait is None else duration_ns(max_wait, "take(max_wait)")
@@ -199,7 +200,7 @@ class Limiter:
         self, key: Key = "", cost: Cost = 1, *, max_wait: Duration | None = 0, lasts: Duration = HOLD_FOR
     ) -> AwaitedReservation:
         """As `reserve`: `async with limiter.areserve(...) as held:`, or `held = await limiter.areserve(...)`."""
-        return AwaitedReservation(lambda: self._reserve(_asyncio(), key, cost, max_wait, lasts))
+        return AwaitedReservation(lambda: self._reserve(asyncio_runtime(), key, cost, max_wait, lasts))
 
     async def _reserve(
         self, runtime: Runtime, key: Key, cost: Cost, max_wait: Duration | None, lasts: Duration
@@ -282,7 +283,7 @@ class Limiter:
 
     async def areset(self, key: Key = "") -> None:
         """As `reset`."""
-        await self._reset(_asyncio(), key)
+        await self._reset(asyncio_runtime(), key)
 
     async def _reset(self, runtime: Runtime, key: Key) -> None:
         subject = key_of(key, shorten=self._memory is not None)
@@ -346,9 +347,3 @@ def _by_name(limiter: str, limits: LimitSpec | Mapping[str, LimitSpec]) -> dict[
     if len(named) > 1 and any(isinstance(spec, LeakyBucket) for spec in named.values()):
         raise ConfigError(f"{limiter}: a LeakyBucket hands out slots, and cannot be one of several limits")
     return named
-
-
-def _asyncio() -> Runtime:
-    from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
-
-    return ASYNCIO

@@ -10,13 +10,14 @@ from seawall.context import CURRENT
 from seawall.errors import ConfigError, NotQueued
 from seawall.outbox.codec import Codec, Json
 from seawall.outbox.operations import ATTEMPTS, BASE, CAP, MAX_AGE, Operation, Operations, Through, label, order_of
-from seawall.outbox.putting import NO_SETTINGS, Putting, Settings, asyncio_runtime
+from seawall.outbox.putting import NO_SETTINGS, Putting, Settings
 from seawall.outbox.record import Queued, Work, error_text, fresh_id
 from seawall.outbox.store import Stats, Store
 from seawall.policies.classify import Errors
 from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
+from seawall.runtime.which import asyncio_runtime
 from seawall.units import Duration
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.outbox.operations import label, order_of, priority_of
 from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.which import asyncio_runtime
 from seawall.units import Duration, duration_ns
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from seawall.outbox.record import Queued
     from seawall.runtime.protocol import Runtime
 
-__all__ = ["NO_SETTINGS", "Putting", "Settings", "asyncio_runtime"]
+__all__ = ["NO_SETTINGS", "Putting", "Settings"]
 
 
 class Settings:
@@ -60,10 +61,3 @@ class Putting:
     ) -> Queued:
         work = self._box.prepare(self._box.operations.of(function), args, kwargs, self._settings)
         return await self._box.store_work(work, runtime)
-
-
-def asyncio_runtime() -> Runtime:
-    """The runtime of asyncio, imported at the first use."""
-    from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
-
-    return ASYNCIO

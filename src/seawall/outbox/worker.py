@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
 from seawall.outbox.attempt import Attempts
-from seawall.outbox.putting import asyncio_runtime
 from seawall.outbox.shift import Shift
 from seawall.outbox.tally import Tally
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
+from seawall.runtime.which import asyncio_runtime
 from seawall.units import Duration, count_of, duration_ns
 
 if TYPE_CHECKING:

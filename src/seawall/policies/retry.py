@@ -16,7 +16,7 @@ from seawall.policies.functions import check_predicate
 from seawall.policies.layer import Again, Call, Ending, Fast, Lane, Live, Site, Unwanted
 from seawall.policies.spec import Spec
 from seawall.runtime import chance, clock, off
-from seawall.units import Duration, count_of, duration_ns, flag_of, show_seconds
+from seawall.units import Duration, count_of, duration_ns, factor_of, flag_of, show_seconds
 
 __all__ = ["Retry", "RetryDriver"]
 
@@ -121,8 +121,7 @@ class Retry(Spec):
         flag_of(jitter, "Retry(jitter)")
         for field in ("base", "cap", "max_retry_after"):
             duration_ns(getattr(self, field), f"Retry({field})")
-        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1 <= factor <= 1e6:  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(f"Retry(factor={factor!r}): expected a number from 1 to 1,000,000")
+        factor_of(factor, "Retry(factor)")
         if duration_ns(base, "Retry(base)") > duration_ns(cap, "Retry(cap)"):
             raise ConfigError(f"Retry(base={base!r}): more than cap={cap!r}")
         if delay is not None and not callable(delay):

@@ -16,9 +16,9 @@ from seawall.policy.block import block_leaf
 from seawall.policy.chain import Chain
 from seawall.policy.outcome import Outcome
 from seawall.runtime import off
-from seawall.runtime.blocking import BLOCKING, drive
-from seawall.runtime.protocol import Runtime
+from seawall.runtime.blocking import drive
 from seawall.runtime.section import LOCKED
+from seawall.runtime.which import runtime_for
 
 __all__ = ["Caller"]
 
@@ -65,18 +65,11 @@ class Caller:
 
     def begin_block(self, *, is_async: bool) -> Coroutine[Any, Any, Ending]:
         """The chain around a block: it suspends where the block runs."""
-        call = Call(self._runtime(is_async=is_async), None, (), {})
+        call = Call(runtime_for(is_async=is_async), None, (), {})
         call.leaf = block_leaf
         return self._through(call)
 
     # -- the two kinds of call -------------------------------------------------------------------------------------
-
-    def _runtime(self, *, is_async: bool) -> Runtime:
-        if not is_async:
-            return BLOCKING
-        from seawall.runtime.aio import ASYNCIO  # noqa: PLC0415  # asyncio, not before the first async use
-
-        return ASYNCIO
 
     def _chain(self, *, is_async: bool) -> Chain:
         chain = self._chains.get(is_async)
@@ -89,7 +82,7 @@ class Caller:
     def _begin(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool
     ) -> Call:
-        call = Call(self._runtime(is_async=is_async), function, args, kwargs)
+        call = Call(runtime_for(is_async=is_async), function, args, kwargs)
         if self._leaf_on_thread is None:
             call.leaf = leaf.call_async if is_async else leaf.call_sync
         elif is_coroutine_function(function):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from seawall import Cluster, ConfigError, Policy, Retry
-from seawall.outbox import Json, MemoryOutbox
+from seawall.errors import NotQueued
+from seawall.outbox import Json, MemoryOutbox, MemoryStore, Outbox
 from seawall.policies.registry import Registry
 
 
@@ -198,3 +199,33 @@ def test_a_codec_belongs_to_the_operation_or_else_to_the_outbox() -> None:
     outbox.operation("a")(send)
     outbox.operation("b", codec=own)(asend)
     assert [operation.codec for operation in outbox.operations.all()] == [mine, own]
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("sqlit:///x.db", "sqlite:///"),
+        ("outbox.db", "sqlite:///"),
+        (7, "expected a URL or a store"),
+        ("memory://host", "neither address nor settings"),
+    ],
+)
+def test_a_store_that_nobody_knows_is_refused_with_those_that_are_known(store: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Outbox(store)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # that is the mistake
+
+
+def test_the_password_of_a_url_is_not_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Outbox("mysql://root:secret@host/db")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_outbox_by_url_has_the_settings_given_beside_it() -> None:
+    outbox = Outbox("memory://", backlog=1, when_full="reject")
+    outbox.operation("note")(print)
+    assert not outbox.put(print, "one").durable
+    with pytest.raises(NotQueued, match="1 of 1"):
+        outbox.put(print, "two")
+    with pytest.raises(ConfigError, match="give it to the store"):
+        Outbox(MemoryStore(), backlog=1)

@@ -13,6 +13,7 @@ from seawall.outbox.operations import ATTEMPTS, BASE, CAP, MAX_AGE, Operation, O
 from seawall.outbox.putting import NO_SETTINGS, Putting, Settings
 from seawall.outbox.record import Queued, Work, error_text, fresh_id
 from seawall.outbox.store import Stats, Store
+from seawall.outbox.urls import store_of
 from seawall.policies.classify import Errors
 from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
@@ -32,14 +33,30 @@ class Outbox:
     """Operations, and a store for the work that is to be done later. `MemoryOutbox()` is one.
 
     Args:
-        store: where records lie.
-        name: in events, errors and snapshots.
+        store: where records lie: a URL (`"sqlite:///var/outbox.db"`, a path from here, with four slashes from the root;
+            `"valkey://host:6379"`, `"amqp://host"`, `"memory://"`), or a store that was made before.
+        name: in events, errors and snapshots, and what tells several outboxes in one broker apart. Default "outbox".
         codec: for operations that bring none. Default strict JSON.
+        backlog: of a store by URL: how many records it holds, dead letters included; whole number from 1.
+            Default 100,000.
+        when_full: of a store by URL: `"reject"` (default): new work is refused with `NotQueued`, and nothing is ever
+            thrown away; or `"drop-oldest"`: dead letters, then the oldest waiting, make room, counted and listed.
+
+    Raises:
+        ConfigError: a setting is outside its range, or the URL is none that a store knows.
     """
 
-    def __init__(self, store: Store, *, name: str = "outbox", codec: Codec | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | str,
+        *,
+        name: str = "outbox",
+        codec: Codec | None = None,
+        backlog: int | None = None,
+        when_full: str | None = None,
+    ) -> None:
         self.name = label(name, "Outbox(name)")
-        self.store = store
+        self.store = store_of(store, self.name, {"backlog": backlog, "when_full": when_full})
         self.codec: Codec = Json() if codec is None else codec
         self.operations = Operations(name)
         self.queued = self.not_queued = self.dropped = 0

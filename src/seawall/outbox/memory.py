@@ -12,6 +12,7 @@ from seawall.outbox.codec import Codec
 from seawall.outbox.record import Work
 from seawall.outbox.shelf import Shelf
 from seawall.outbox.store import STATES, Lease, Stats
+from seawall.outbox.urls import BACKLOG, check_limits
 from seawall.runtime import clock, forks
 from seawall.runtime.protocol import Runtime
 from seawall.runtime.section import Section
@@ -19,9 +20,7 @@ from seawall.units import count_of, given
 
 __all__ = ["MemoryOutbox", "MemoryStore"]
 
-BACKLOG = 100_000
 MOST_BYTES = 256 * 1024 * 1024
-POLICIES = ("reject", "drop-oldest")
 
 
 class MemoryOutbox(Outbox):
@@ -80,10 +79,8 @@ class MemoryStore:
         max_bytes: int = MOST_BYTES,
         owner: str = "MemoryStore",
     ) -> None:
-        self._most = count_of(backlog, f"{owner}(backlog)", most=10_000_000)
+        self._most, self._drops = check_limits(owner, backlog, when_full)
         self._most_bytes = count_of(max_bytes, f"{owner}(max_bytes)", most=1 << 40)
-        if when_full not in POLICIES:
-            raise ConfigError(f"{given(f'{owner}(when_full)', when_full)}: expected 'reject' or 'drop-oldest'")
         self.when_full = when_full
         self._listeners: tuple[Callable[[], object], ...] = ()
         self._lock = Section()
@@ -91,7 +88,15 @@ class MemoryStore:
         forks.renew_after_fork(self)
 
     def _empty(self) -> Shelf:
-        return Shelf(self._most, self._most_bytes, drops=self.when_full == "drop-oldest")
+        return Shelf(self._most, self._most_bytes, drops=self._drops)
+
+    @classmethod
+    def from_url(cls, url: str, *, name: str, **limits: Any) -> MemoryStore:
+        """The store of `memory://`, which has no address."""
+        if url != "memory://":
+            raise ConfigError("Outbox(store): memory:// has neither address nor settings; give them by name")
+        del name  # each is of its own
+        return cls(owner="Outbox", **limits)
 
     def renew_after_fork(self) -> None:
         self._lock = Section()

@@ -199,10 +199,9 @@ def test_a_thread_that_cannot_be_started_gives_the_permit_back(monkeypatch: pyte
     def cannot(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", cannot)
-    with pytest.raises(RuntimeError, match="can't start"):
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="can't start"):
+        patch.setattr(threading.Thread, "start", cannot)
         policy.call(str)
-    monkeypatch.undo()
     assert policy[Bulkhead].in_use == 0
     assert policy.call(str) == ""
 

@@ -56,12 +56,12 @@ def outcome(seed: int) -> tuple[int, str, int]:
 
 
 def test_the_same_seed_replays_the_same_switches() -> None:
-    for seed in range(20):
+    for seed in range(6):
         assert outcome(seed) == outcome(seed)
 
 
 def test_seeds_differ() -> None:
-    assert len({outcome(seed)[1] for seed in range(20)}) > 10
+    assert len({outcome(seed)[1] for seed in range(8)}) > 4
 
 
 def test_every_bytecode_is_a_place_to_switch() -> None:
@@ -131,7 +131,9 @@ def test_hasty_waits_may_time_out_although_others_could_go_on() -> None:
             box = planted.Mailbox()
             return interleave.run([lambda: box.get(timeout=5.0), lambda: box.put("a")])[0] is None
 
-    assert {timed_out(seed) for seed in range(60)} == {True, False}
+    # As many seeds as it takes; generators are lazy.
+    assert any(timed_out(seed) for seed in range(60))
+    assert not all(timed_out(seed) for seed in range(60))
 
 
 def test_an_error_in_a_thread_is_raised_with_the_seed() -> None:

@@ -25,7 +25,7 @@ from seawall.demo.traffic import Arrival, Users
 if not Path("/proc/self/cmdline").exists():  # pragma: no cover
     pytest.skip("needs /proc to see which processes are left", allow_module_level=True)
 
-pytestmark = pytest.mark.timeout(120)  # a run starts and restarts dozens of interpreters
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]  # a run starts and restarts dozens of interpreters
 
 CUT = (
     "import sys, seawall.cli, seawall.demo.run as it; it.run_phases.__defaults__ = (it.PHASES[:{phases}],);"

@@ -14,6 +14,8 @@ from seawall import ConfigError, LeakyBucket, Limiter, SlidingWindow, TokenBucke
 from tests.valkey.conftest import Make
 from tests.valkey.servers import Server, until
 
+pytestmark = pytest.mark.once
+
 NODES = 3
 
 

@@ -19,6 +19,8 @@ from seawall.machines.token_bucket import TokenBucket
 from tests.valkey.bench import Bench, Both
 from tests.valkey.servers import Server
 
+pytestmark = pytest.mark.once
+
 SECOND = 1_000_000_000
 YEAR = 365 * 86_400 * SECOND
 AMOUNTS = some.one_of(

@@ -26,6 +26,7 @@ INTEGRATIONS = {
 THIRD_PARTY = {
     "demo": {"aiohttp"},
     "cli": {"aiohttp"},
+    "outbox": {"msgspec", "pydantic"},
     "integrations": set[str]().union(*INTEGRATIONS.values()),
     "stores": {"redis"},
     "testing": {"pytest"},

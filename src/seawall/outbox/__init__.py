@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from seawall.outbox.record import Queued, Work
     from seawall.outbox.running import Run, current, idempotency_key
     from seawall.outbox.store import Lease, OpenStore, Stats, Store
+    from seawall.outbox.typed import Typed
     from seawall.outbox.worker import Worker
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Run",
     "Stats",
     "Store",
+    "Typed",
     "Work",
     "Worker",
     "current",
@@ -54,6 +56,7 @@ _HOMES = {
     "record": ("Queued", "Work"),
     "running": ("Run", "current", "idempotency_key"),
     "store": ("Lease", "OpenStore", "Stats", "Store"),
+    "typed": ("Typed",),
     "worker": ("Worker",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

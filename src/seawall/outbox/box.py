@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from seawall import events
 from seawall.context import CURRENT
 from seawall.errors import ConfigError, NotQueued
-from seawall.outbox.codec import Codec, Json
+from seawall.outbox.codec import Codec
 from seawall.outbox.operations import ATTEMPTS, BASE, CAP, MAX_AGE, Operation, Operations, Through, label, order_of
 from seawall.outbox.putting import NO_SETTINGS, Putting, Settings
 from seawall.outbox.record import Queued, Work, error_text, fresh_id
 from seawall.outbox.store import Stats, Store
+from seawall.outbox.typed import Typed
 from seawall.outbox.urls import store_of
 from seawall.policies.classify import Errors
 from seawall.runtime import clock
@@ -22,6 +23,8 @@ from seawall.runtime.which import asyncio_runtime
 from seawall.units import Duration
 
 if TYPE_CHECKING:
+    from seawall.limiter.limiter import Limiter
+    from seawall.limiter.specs import LimitSpec
     from seawall.outbox.worker import Worker
 
 __all__ = ["Outbox"]
@@ -36,7 +39,7 @@ class Outbox:
         store: where records lie: a URL (`"sqlite:///var/outbox.db"`, a path from here, with four slashes from the root;
             `"valkey://host:6379"`, `"amqp://host"`, `"memory://"`), or a store that was made before.
         name: in events, errors and snapshots, and what tells several outboxes in one broker apart. Default "outbox".
-        codec: for operations that bring none. Default strict JSON.
+        codec: for operations that bring none. Default `Typed()`: JSON by the annotations.
         backlog: of a store by URL: how many records it holds, dead letters included; whole number from 1.
             Default 100,000.
         when_full: of a store by URL: `"reject"` (default): new work is refused with `NotQueued`, and nothing is ever
@@ -57,7 +60,7 @@ class Outbox:
     ) -> None:
         self.name = label(name, "Outbox(name)")
         self.store = store_of(store, self.name, {"backlog": backlog, "when_full": when_full})
-        self.codec: Codec = Json() if codec is None else codec
+        self.codec: Codec = Typed() if codec is None else codec
         self.operations = Operations(name)
         self.queued = self.not_queued = self.dropped = 0
 
@@ -229,11 +232,23 @@ class Outbox:
         lease: Duration = 60,
         timeout: Duration | None = "5min",
         grace: Duration = 30,
+        limiter: Limiter | LimitSpec | None = None,
+        alarm_depth: float | None = 0.8,
+        alarm_age: Duration | None = "1h",
     ) -> Worker:
         """A worker that does what waits: `async with outbox.worker(): ...`. See `Worker` for its settings."""
         from seawall.outbox.worker import Worker  # noqa: PLC0415  # processes that only queue need none
 
-        return Worker(self, concurrency=concurrency, lease=lease, timeout=timeout, grace=grace)
+        return Worker(
+            self,
+            concurrency=concurrency,
+            lease=lease,
+            timeout=timeout,
+            grace=grace,
+            limiter=limiter,
+            alarm_depth=alarm_depth,
+            alarm_age=alarm_age,
+        )
 
     # -- looking after it ------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""How the arguments of an operation become bytes and come back: strict JSON, or a codec of your own. Never pickle.
+"""How the arguments of an operation become bytes and come back: the contract of codecs, and strict JSON. Never pickle.
 
 Strict means that what comes back is what went in: a tuple would come back as a list, a number as a key as a string,
 NaN not at all, so all of these are refused when the call is made, not when a worker finds them hours later.
@@ -20,6 +20,7 @@ Arguments = Mapping[str, Any]
 DEEPEST = 100
 MOST_VALUES = 1_000_000
 MOST_BITS = 8_192
+PLAIN = "give str, int, float, bool, None, list or dict, or the operation a codec"
 _PLAIN = frozenset({str, bool, type(None)})
 
 
@@ -33,6 +34,8 @@ class Parameters:
         if takes_endpoint:
             signature = _without_first(signature, operation)
         self.signature = signature
+        self.plan: object = None
+        """Where a codec keeps what it found out about them; `Typed` does."""
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
         """The arguments of one call by name. Raises `TypeError` where the call itself would."""
@@ -89,6 +92,9 @@ class Codec(Protocol):
     `encode` is called before the first attempt, in the caller's call: it raises `TypeError` or `ValueError` for what
     would not come back the same. `decode` gets bytes that may come from another program, version or hand: it raises
     any `Exception` for what it cannot read. Types, if it needs them, are those of `parameters.signature`.
+
+    A codec may have a `check(parameters)` too: it is called when an operation is registered, and raises `ConfigError`
+    for parameters that it could never carry.
     """
 
     def encode(self, arguments: Arguments, parameters: Parameters, /) -> bytes: ...
@@ -104,46 +110,61 @@ class Json:
 
     def encode(self, arguments: Arguments, parameters: Parameters, /) -> bytes:
         """The arguments as one JSON object in ASCII."""
-        walk = _Walk()
+        walk = Walk()
         for name, value in arguments.items():
             try:
                 walk.check(value, 0)
-            except _NotJson as refusal:
-                place = name + "".join(reversed(refusal.path))
-                raise refusal.kind(f"{parameters.operation}({place}): {refusal.reason}") from None
-        return json.dumps(dict(arguments), separators=(",", ":"), allow_nan=False).encode("ascii")
+            except Unfit as refusal:
+                raise refusal.at(parameters.operation, name) from None
+        return dumped(dict(arguments))
 
     def decode(self, payload: bytes, parameters: Parameters, /) -> Arguments:
         """The arguments again. Raises `ValueError` for anything that `encode` does not write."""
-        try:
-            found: object = json.loads(payload, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
-        except RecursionError:
-            raise ValueError(f"{parameters.operation}: the payload is nested too deeply") from None
-        except ValueError as error:
-            raise ValueError(f"{parameters.operation}: the payload is not JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise ValueError(f"{parameters.operation}: the payload is no JSON object")
-        return cast("Arguments", found)
+        return loaded(payload, parameters.operation)
 
     def __repr__(self) -> str:
         return "Json()"
 
 
-class _NotJson(Exception):
-    """On its way up from a value that JSON cannot keep, it gathers the path to it."""
+def dumped(value: Any) -> bytes:
+    """JSON in ASCII, without blanks."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def loaded(payload: bytes, operation: str) -> Arguments:
+    """The JSON object that a payload of this operation is. Raises `ValueError` for anything else."""
+    try:
+        found: object = json.loads(payload, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
+    except RecursionError:
+        raise ValueError(f"{operation}: the payload is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{operation}: the payload is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{operation}: the payload is no JSON object")
+    return cast("Arguments", found)
+
+
+class Unfit(Exception):
+    """On its way up from a value that cannot be kept, it gathers the path to it."""
 
     def __init__(self, reason: str, kind: type[Exception] = TypeError) -> None:
         super().__init__(reason)
         self.reason = reason
         self.kind = kind
         self.path: list[str] = []
+        """Innermost first."""
+
+    def at(self, operation: str, name: str) -> Exception:
+        """The error that the caller gets, with the place of the value."""
+        return self.kind(f"{operation}({name}{''.join(reversed(self.path))}): {self.reason}")
 
 
-class _Walk:
+class Walk:
     """Looks at every value once; bounded in depth and number, so that a circle ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: str = PLAIN) -> None:
         self._seen = 0
+        self._remedy = remedy
 
     def check(self, value: Any, depth: int) -> None:
         kind = cast("Any", type(value))
@@ -151,45 +172,45 @@ class _Walk:
             return
         if kind is int:
             if value.bit_length() > MOST_BITS:
-                raise _NotJson("a number of thousands of digits", ValueError)
+                raise Unfit("a number of thousands of digits", ValueError)
         elif kind is float:
             if not math.isfinite(value):
-                raise _NotJson(f"JSON has no {value!r}", ValueError)
+                raise Unfit(f"JSON has no {value!r}", ValueError)
         elif kind is list or kind is dict:
             self._check_inside(value, depth)
         else:
-            raise _NotJson(_remedy(value))
+            raise Unfit(_refusal(value, self._remedy))
 
     def _check_inside(self, value: list[Any] | dict[Any, Any], depth: int) -> None:
         self._seen += len(value)
         if depth >= DEEPEST:
-            raise _NotJson(f"more than {DEEPEST} levels deep, or inside itself", ValueError)
+            raise Unfit(f"more than {DEEPEST} levels deep, or inside itself", ValueError)
         if self._seen > MOST_VALUES:
-            raise _NotJson(f"more than {MOST_VALUES} values", ValueError)
+            raise Unfit(f"more than {MOST_VALUES} values", ValueError)
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, item in items:
             try:
                 if type(key) is not str and isinstance(value, dict):
-                    raise _NotJson("JSON has only strings as keys; this would come back as one")
+                    raise Unfit("JSON has only strings as keys; this would come back as one")
                 self.check(item, depth + 1)
-            except _NotJson as refusal:
-                refusal.path.append(f"[{_shown(key)}]")
+            except Unfit as refusal:
+                refusal.path.append(f"[{shown(key)}]")
                 raise
 
 
-def _shown(key: object) -> str:
+def shown(key: object) -> str:
     text = repr(key)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _remedy(value: object) -> str:
+def _refusal(value: object, remedy: str) -> str:
     kind = type(value)
     if kind is tuple:
         return "a tuple would come back as a list; give a list"
     if isinstance(value, (str, int, float, list, dict)):
         base = next(base.__name__ for base in kind.__mro__ if base in (str, int, float, list, dict))
         return f"{kind.__name__} would come back as plain {base}; convert it"
-    return f"{kind.__name__} is not JSON; give str, int, float, bool, None, list or dict, or the operation a codec"
+    return f"{kind.__name__} is not JSON; {remedy}"
 
 
 def _refuse_constant(name: str) -> Any:

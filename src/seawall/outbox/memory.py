@@ -35,7 +35,7 @@ class MemoryOutbox(Outbox):
             `"drop-oldest"`: dead letters, then the oldest waiting, make room; they are counted and listed.
         max_bytes: how many bytes of payload it holds. Default 256 MiB.
         name: in events, errors and snapshots. Default "outbox".
-        codec: for operations that bring none. Default strict JSON.
+        codec: for operations that bring none. Default `Typed()`: JSON by the annotations.
 
     Raises:
         ConfigError: a setting is outside its range.

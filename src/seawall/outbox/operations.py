@@ -93,6 +93,9 @@ class Operation:
         self.is_final: Matcher = _never if final is None else matcher(final, f"{field} final", refusals=True)
         self.is_async = is_coroutine_function(function)
         self.parameters = Parameters(name, function, takes_endpoint=self.through_cluster)
+        check: Callable[[Parameters], None] | None = getattr(codec, "check", None)
+        if check is not None:
+            check(self.parameters)
 
     def __repr__(self) -> str:
         return f"Operation({self.name!r}, {self.function!r})"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttemptFailed",
     "BackendFailed",
+    "BacklogAlarm",
     "BreakerChanged",
     "BroadcastFailed",
     "CallRefused",
@@ -260,6 +261,16 @@ class OutboxFailed(Event, kw_only=True):
     error: Exception
 
 
+class BacklogAlarm(Event, kw_only=True):
+    """A worker saw that its outbox holds too much, or with `on` false that this is over. `layer` says of what:
+    `"depth"` (records), `"age"` (seconds since the oldest was made), `"drops"` (records thrown away since the last
+    look)."""
+
+    on: bool
+    value: float
+    threshold: float
+
+
 class LimitReached(Event, kw_only=True):
     """A limiter refused, or with `shadow` only would have; `layer` is the limit, and `policy` names the limiter."""
 
@@ -293,7 +304,7 @@ GRAVE = (
     OutboxFailed,
     BackendFailed,
 )
-"""What is logged as a warning; so are breakers that open."""
+"""What is logged as a warning; so are breakers that open, and alarms."""
 
 _changing = threading.RLock()
 # Replaced as a whole: readers take no lock and see the old or the new tuple. The hot path asks only if it is empty.
@@ -331,7 +342,8 @@ def emit(event: Event) -> None:
 
 def log_to(logger: logging.Logger | None = None) -> Callable[[], None]:
     """Log every event to `logger` (default: `seawall`): warnings for what an operator should see
-    (opened breakers, switches, ejected endpoints, failed lookups and broadcasts, work given up), info for the rest.
+    (opened breakers, switches, ejected endpoints, failed lookups and broadcasts, work given up, a backlog that is too
+    long or too old), info for the rest.
 
     Returns the function that stops it.
     """
@@ -340,7 +352,11 @@ def log_to(logger: logging.Logger | None = None) -> Callable[[], None]:
     target = logging.getLogger("seawall") if logger is None else logger
 
     def sink(event: Event) -> None:
-        grave = isinstance(event, GRAVE) or (isinstance(event, BreakerChanged) and event.after != "closed")
+        grave = (
+            isinstance(event, GRAVE)
+            or (isinstance(event, BreakerChanged) and event.after != "closed")
+            or (isinstance(event, BacklogAlarm) and event.on)
+        )
         target.log(logging.WARNING if grave else logging.INFO, "%r", event, extra={"seawall_event": event})
 
     return subscribe(sink)

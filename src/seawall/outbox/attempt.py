@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from seawall.context import CURRENT, Criticality, derive, restore
@@ -33,8 +33,18 @@ class Attempts:
         self.threads = Workers(f"seawall {name}")
         """Where blocking functions run beside each other."""
 
-    async def make(self, operation: Operation, work: Work, target: Target, runtime: Runtime) -> Exception | None:
-        """Do the work, and return the error it failed with. Raises only what is no `Exception`."""
+    async def make(
+        self,
+        operation: Operation,
+        work: Work,
+        target: Target,
+        runtime: Runtime,
+        begun: Callable[[], object] | None = None,
+    ) -> Exception | None:
+        """Do the work, and return the error it failed with. Raises only what is no `Exception`.
+
+        `begun` is called when the function is, in its thread: no layer before it has refused.
+        """
         try:
             arguments = operation.codec.decode(work.payload, operation.parameters)
             args, kwargs = operation.parameters.unbind(arguments)
@@ -43,14 +53,20 @@ class Attempts:
         reset = CURRENT.set(_context_of(work))
         try:
             with running(_run_of(work)):
-                return await self._make(operation, target, runtime, args, kwargs)
+                function = operation.function if begun is None else _telling(operation, begun)
+                return await self._make(operation, function, target, runtime, args, kwargs)
         finally:
             restore(reset)
 
     async def _make(
-        self, operation: Operation, target: Target, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        operation: Operation,
+        function: Callable[..., Any],
+        target: Target,
+        runtime: Runtime,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Exception | None:
-        function = operation.function
         if not runtime.is_async:
             return self._limit.run(target.call, function, args, kwargs).error
         if not operation.is_async:
@@ -76,6 +92,23 @@ class Attempts:
             raise error
         failure: Exception | None = outcome.error
         return failure
+
+
+def _telling(operation: Operation, begun: Callable[[], object]) -> Callable[..., Any]:
+    """The function of the operation, which tells when it is called."""
+    function = operation.function
+
+    @wraps(function)
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        begun()
+        return await function(*args, **kwargs)
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        begun()
+        return function(*args, **kwargs)
+
+    return acall if operation.is_async else call
 
 
 def _caused(error: Exception, cause: BaseException) -> Exception:

@@ -37,6 +37,8 @@ class Step(Record, kw_only=True):
     pause_ns: int = 0
     why: str = ""
     text: str = ""
+    keeps_place: bool = False
+    """Released as if it had not been touched: what it waits for is waited for by the worker."""
 
 
 def judge_before(work: Work, operation: Operation | None, wall_ns: int) -> Step | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from seawall.errors import SeawallError
 from seawall.machines.recovery import Recovery
 from seawall.outbox.operations import Operation
+from seawall.outbox.pace import Gait, Limits, limits_of
 from seawall.policy import Policy
 
 if TYPE_CHECKING:
@@ -31,7 +32,17 @@ class Target:
         self.name = name
         self.through = through
         self.recovery = Recovery(limit)
+        self.gait = Gait()
+        self.limits = Limits.NONE if through is None else limits_of(through)
         self._twin = None if through is None else _twin_of(through)
+
+    def room(self, now_ns: int) -> int:
+        """How many more pieces of work may begin now."""
+        return self.gait.room(now_ns, self.recovery.room(now_ns))
+
+    def wait_ns(self, now_ns: int) -> int:
+        """How long it takes until something may begin again; 0 if there is nothing to wait for but ends."""
+        return max(self.recovery.rest_ns(now_ns), self.gait.wait_ns(now_ns))
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """One attempt, synchronous. Raises what it fails with."""
@@ -60,8 +71,13 @@ class Target:
     def snapshot(self, now_ns: int) -> dict[str, Any]:
         """How it stands, as JSON-ready values."""
         recovery = self.recovery
-        rest = recovery.rest_ns(now_ns) / 1e9
-        return {"target": self.name, "running": recovery.running, "allowed": recovery.allowed, "rests_for": rest}
+        return {
+            "target": self.name,
+            "running": recovery.running,
+            "allowed": recovery.allowed,
+            "rests_for": recovery.rest_ns(now_ns) / 1e9,
+            "limited_for": self.gait.wait_ns(now_ns) / 1e9,
+        }
 
 
 def _twin_of(through: Cluster[Any] | Policy) -> Any:

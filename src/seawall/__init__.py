@@ -55,6 +55,8 @@ if TYPE_CHECKING:
         RoundRobin,
     )
     from seawall.limiter import (
+        Concurrency,
+        ConcurrencyLimit,
         FixedWindow,
         LeakyBucket,
         Limiter,
@@ -80,6 +82,8 @@ __all__ = [
     "CircuitBreaker",
     "CircuitOpen",
     "Cluster",
+    "Concurrency",
+    "ConcurrencyLimit",
     "ConfigError",
     "Context",
     "Criticality",
@@ -163,6 +167,8 @@ _HOMES = {
         "RoundRobin",
     ),
     "seawall.limiter": (
+        "Concurrency",
+        "ConcurrencyLimit",
         "FixedWindow",
         "LeakyBucket",
         "Limiter",

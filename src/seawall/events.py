@@ -41,6 +41,7 @@ __all__ = [
     "ForkStarted",
     "GaveUp",
     "HedgeStarted",
+    "LeaseLost",
     "LimitReached",
     "LookupFailed",
     "OutboxFailed",
@@ -255,7 +256,10 @@ class WorkDropped(Event, kw_only=True):
 
 
 class OutboxFailed(Event, kw_only=True):
-    """The store of an outbox failed a worker at a `step`, such as `"lease"` or `"ack"`; `layer` is `"worker"`."""
+    """The store of an outbox failed a worker at a `step`, such as `"lease"` or `"ack"`; `layer` is `"worker"`.
+
+    With the layer `"relay"` it, or the database, failed the relay of a transactional outbox: `"claim"`, `"put"`,
+    `"delete"`, `"release"`."""
 
     step: str
     error: Exception
@@ -277,6 +281,15 @@ class LimitReached(Event, kw_only=True):
     cost: int
     retry_after: float
     shadow: bool = False
+
+
+class LeaseLost(Event, kw_only=True):
+    """The lease of a `ConcurrencyLimit` ran out while its holder, who has had it for `held` seconds, still worked:
+    somebody else may have run in its place. With `retaken` there was room to take a slot again."""
+
+    why: str
+    held: float
+    retaken: bool
 
 
 class BackendFailed(Event, kw_only=True):
@@ -303,6 +316,7 @@ GRAVE = (
     WorkDropped,
     OutboxFailed,
     BackendFailed,
+    LeaseLost,
 )
 """What is logged as a warning; so are breakers that open, and alarms."""
 

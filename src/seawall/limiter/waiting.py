@@ -14,7 +14,7 @@ from seawall.stores.decision import Decision
 from seawall.stores.memory import MemoryTable
 from seawall.stores.protocol import Ask, Slots
 
-__all__ = ["Try", "wait_for_slot", "wait_in_line"]
+__all__ = ["Try", "left_of", "wait_for_slot", "wait_in_line"]
 
 Try = Callable[[Ask], Coroutine[Any, Any, tuple[Decision, Any]]]
 """Asks once: the decision, and what comes with an admission."""
@@ -40,12 +40,12 @@ async def wait_in_line(
         raise answers.too_many(ask, len(lines), lines.most)
     try:
         while True:
-            wait = _left(began, patience)
+            wait = left_of(began, patience)
             if lines.is_head(ask.key, place):
                 decision, extra = await attempt(ask)
                 if decision.allowed:
                     return answers.judged(decision), extra
-                wait, left = decision.retry_after_ns, _left(began, patience)
+                wait, left = decision.retry_after_ns, left_of(began, patience)
                 if left is not None and wait > left:
                     raise answers.refusal(decision)
             elif wait is not None and wait <= 0:
@@ -67,7 +67,7 @@ async def wait_for_slot(
     """A leaky bucket hands out the next slot at once; the caller waits for its time, and in shadow not even that."""
     if off.everything:
         return answers.free(ask)
-    limits = [limit for limit in (_left(clock.now_ns(), patience), longest) if limit is not None]
+    limits = [limit for limit in (left_of(clock.now_ns(), patience), longest) if limit is not None]
     most = min(limits, default=None)
     if isinstance(table, MemoryTable):
         decision, wait, slot = table.queue_up(ask.key, next(iter(ask.costs.values())), most)
@@ -87,7 +87,7 @@ async def wait_for_slot(
     return answers.judged(decision)
 
 
-def _left(began: int, patience: int | None) -> int | None:
+def left_of(began: int, patience: int | None) -> int | None:
     """How long the caller may still wait; None for ever."""
     now, due = clock.now_ns(), CURRENT.get().deadline_ns
     ends = [end for end in (due, None if patience is None else began + patience) if end is not None]

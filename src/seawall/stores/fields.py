@@ -5,13 +5,16 @@ draft-ietf-httpapi-ratelimit-headers-10: structured fields (RFC 9651), one item 
     RateLimit-Policy: "search";q=100;w=60       at most 100 in 60 seconds
     RateLimit: "search";r=42;t=7                42 are left, and in 7 seconds there are more
 
-For a bucket `q` is what it holds and `w` the time in which it fills; windows below a second are not shown.
+For a bucket `q` is what it holds and `w` the time in which it fills; windows below a second are not shown. A limit of
+how many run at a time has no window, and says so by its unit, `qu="concurrent-requests"`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from seawall.machines.leases import LeaseRules
 
 if TYPE_CHECKING:
     from seawall.stores.decision import Decision, Origin
@@ -61,7 +64,8 @@ def _labels(origin: Origin) -> tuple[str, str, bytes]:
     window = getattr(origin.limit, "period_ns", origin.limit.forget_ns) // SECOND
     length = f";w={min(window, LARGEST)}" if window else ""
     name = _name(origin.name)
-    policy = f"{name};q={min(origin.limit.capacity, LARGEST)}{length}"
+    unit = f';qu="{origin.limit.quota_unit}"' if isinstance(origin.limit, LeaseRules) else ""
+    policy = f"{name};q={min(origin.limit.capacity, LARGEST)}{unit}{length}"
     return policy, name, policy.encode()
 
 

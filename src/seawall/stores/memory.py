@@ -21,11 +21,13 @@ from seawall.stores.decision import Decision, told
 from seawall.stores.drawer import Drawer
 from seawall.stores.holds import Hold, Holds
 from seawall.stores.looking import Changing, Look, answer, commit, refuse
+from seawall.stores.memory_leases import MemoryLeases
 from seawall.stores.protocol import Ask
 from seawall.stores.spill import Spill
 from seawall.units import count_of
 
 if TYPE_CHECKING:
+    from seawall.machines.leases import LeaseRules
     from seawall.runtime.protocol import Runtime
 
 __all__ = ["Memory", "MemoryTable"]
@@ -55,6 +57,9 @@ class Memory:
             if isinstance(limit, WarmUp):
                 limit.begin(clock.now_ns())
         return MemoryTable(limiter, limits, self.max_keys)
+
+    def open_leases(self, limiter: str, rules: LeaseRules) -> MemoryLeases:
+        return MemoryLeases(limiter, rules, self.max_keys)
 
     def __repr__(self) -> str:
         return f"Memory(max_keys={self.max_keys})"

@@ -3,10 +3,11 @@
 --              how long holds are kept beyond their end (a double)
 --              n limits: kind (B), a, b, c, d, e, f, cost (doubles)
 --              what its op wants besides
---   its keys   those of the n limits, then that of the holds if there is one
+--   its keys   those of the n limits, then that of the holds if there is one, or of what else its op is about
 --   an answer  0, and what the op tells; or 1, a length (I4) and the text of an error
 -- Each unit is all or nothing, and sees what the units before it wrote.
 local PEEK, TAKE, HOLD, SETTLE, FORGET, QUEUE_UP, LEAVE, NODES = 0, 1, 2, 3, 4, 5, 6, 7
+local ENTER, RENEW, RELEASE, LOOK, VACATE = 8, 9, 10, 11, 12
 local wants, next_key = ARGV[1], 1
 
 -- One unit, and as many limits as the longest had: made once, used for each unit in turn.
@@ -158,9 +159,14 @@ OPS[NODES] = function(u)
   return pack('>d', call('ZCARD', u.holds))
 end
 
+for op, step in pairs({[ENTER] = leases.enter, [RENEW] = leases.renew, [RELEASE] = leases.release, [LOOK] = leases.look}) do
+  OPS[op] = function(u) return step(u, unpack_at('>c8dd', wants, u.extra)) end
+end
+OPS[VACATE] = leases.vacate
+
 local function run(at)
   local u = read_unit(at)
-  if u.op ~= NODES and u.op ~= FORGET then load(u) end
+  if u.op < NODES and u.op ~= FORGET then load(u) end
   return OPS[u.op](u)
 end
 

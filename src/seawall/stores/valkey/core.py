@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,6 +38,10 @@ class Client(Protocol):
 
     async def carry(self, parcel: Parcel) -> None:
         """Have it settled, in time."""
+        ...
+
+    async def deliver(self, parcel: Parcel, orphaned: Callable[[], object] | None = None) -> None:
+        """As `carry`, whatever becomes of the caller; if he is gone by then, `orphaned` is called."""
         ...
 
     async def post(self, parcel: Parcel) -> None:

@@ -31,6 +31,11 @@ class Op(IntEnum):
     QUEUE_UP = 5
     LEAVE = 6
     NODES = 7
+    ENTER = 8
+    RENEW = 9
+    RELEASE = 10
+    LOOK = 11
+    VACATE = 12
 
 
 class Waiter(Protocol):

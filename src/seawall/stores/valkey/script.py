@@ -8,7 +8,7 @@ from importlib.resources import files
 
 __all__ = ["PARTS", "Script", "script"]
 
-PARTS = ("clock", "spans", "buckets", "windows", "log", "holds", "units")
+PARTS = ("clock", "spans", "buckets", "windows", "log", "holds", "leases", "units")
 """The parts, in order. The first reads the clock: tests put another in its place."""
 
 

@@ -14,7 +14,9 @@ from seawall.runtime.blocking import drive
 from seawall.units import Duration, count_of, duration_ns
 
 if TYPE_CHECKING:
+    from seawall.machines.leases import LeaseRules
     from seawall.stores.valkey.doctor import Finding
+    from seawall.stores.valkey.leases import ValkeyLeases
     from seawall.stores.valkey.table import ValkeyTable
 
 __all__ = ["Valkey"]
@@ -107,12 +109,15 @@ class Valkey:
         """Raises `ConfigError` for a limit that a server cannot keep, and for a limiter without a name of its own."""
         from seawall.stores.valkey.table import ValkeyTable  # noqa: PLC0415  # needs redis-py
 
-        if re.fullmatch(r"limiter-\d+", limiter):
-            raise ConfigError(
-                f"Limiter(store=Valkey(...)) without a name would be {limiter!r} here and another one elsewhere: "
-                "expected name=, by which processes share it"
-            )
+        _check_name(limiter)
         return ValkeyTable(self._core, limiter, limits)
+
+    def open_leases(self, limiter: str, rules: LeaseRules) -> ValkeyLeases:
+        """Raises `ConfigError` for a limit without a name of its own."""
+        from seawall.stores.valkey.leases import ValkeyLeases  # noqa: PLC0415  # needs redis-py
+
+        _check_name(limiter)
+        return ValkeyLeases(self._core, limiter, rules)
 
     def close(self) -> None:
         """Close the connections of threads. They are opened again when they are wanted."""
@@ -135,6 +140,16 @@ class Valkey:
     def __repr__(self) -> str:
         core = self._core
         return f"Valkey({core.label!r}, prefix={core.prefix.decode()!r}, on_outage={core.on_outage!r})"
+
+
+def _check_name(limiter: str) -> None:
+    made_up = re.fullmatch(r"(limiter|concurrency)-\d+", limiter)
+    if made_up:
+        what = "Limiter" if made_up[1] == "limiter" else "ConcurrencyLimit"
+        raise ConfigError(
+            f"{what}(store=Valkey(...)) without a name would be {limiter!r} here and another one elsewhere: "
+            "expected name=, by which processes share it"
+        )
 
 
 def _secret_of(secret: str | bytes | None) -> bytes:

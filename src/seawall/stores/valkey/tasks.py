@@ -70,6 +70,23 @@ class TaskClient:
         self._put(loop, address, parcel)
         await future
 
+    async def deliver(self, parcel: Parcel, orphaned: Callable[[], object] | None = None) -> None:
+        """As `carry`, but it is sent even if the caller is cancelled; `orphaned` is called then, once it is settled."""
+        loop = asyncio.get_running_loop()
+        address = self._routes.address_of(parcel.slot)
+        if address is not None and self._breakers.is_open(address) and not self._routes.must_ask():
+            parcel.settle(Outage(LEFT_ALONE))
+            return
+        future: asyncio.Future[None] = loop.create_future()
+        parcel.waiter = future
+        self._put(loop, address, parcel)
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if orphaned is not None:
+                future.add_done_callback(lambda _: orphaned())
+            raise
+
     async def post(self, parcel: Parcel) -> None:
         """Send it; whether it arrives is nobody's business. Does not suspend."""
         self._put(asyncio.get_running_loop(), self._routes.address_of(parcel.slot), parcel)

@@ -87,6 +87,15 @@ class ThreadClient:
         else:
             self._follow(lane, parcel, gate, until_ns)
 
+    async def deliver(self, parcel: Parcel, orphaned: Callable[[], object] | None = None) -> None:
+        """As `carry`; `orphaned` is called if the thread is interrupted."""
+        try:
+            await self.carry(parcel)
+        except BaseException:
+            if orphaned is not None:
+                orphaned()
+            raise
+
     async def post(self, parcel: Parcel) -> None:
         """Send it; whether it arrives is nobody's business."""
         await self.carry(parcel)

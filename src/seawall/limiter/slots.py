@@ -1,0 +1,189 @@
+"""A slot of a concurrency limit in a caller's hand, and the block that takes one and gives it back.
+
+A slot is known to whoever renews it only by a weak reference: one that was lost without a word runs out.
+"""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from seawall import events
+from seawall.errors import BackendUnavailable
+from seawall.machines.leases import Renewed
+from seawall.runtime import clock
+from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.which import asyncio_runtime
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from seawall.limiter.concurrency import ConcurrencyLimit
+    from seawall.limiter.renewing import TimedRenewal
+    from seawall.runtime.protocol import Runtime
+    from seawall.stores.decision import Decision
+    from seawall.stores.leases import Lease
+    from seawall.units import Duration
+
+__all__ = ["Slot", "SlotBlock"]
+
+
+class Slot:
+    """A place among those who run. `decision` is the answer of the store: how many more there is room for."""
+
+    __slots__ = (
+        "__weakref__",
+        "_limit",
+        "_since_ns",
+        "closed",
+        "decision",
+        "generation",
+        "lease",
+        "lock",
+        "lost_for",
+        "renewing",
+    )
+
+    def __init__(self, limit: ConcurrencyLimit, decision: Decision, lease: Lease | None) -> None:
+        self._limit = limit
+        self._since_ns = clock.now_ns()
+        self.generation = limit.generation
+        self.decision = decision
+        self.lease = lease
+        self.lost_for: str | None = None
+        self.closed = lease is None
+        self.renewing = False
+        self.lock = threading.RLock()
+
+    @property
+    def lost(self) -> bool:
+        """Whether its lease ran out, so that somebody else may have run in its place.
+
+        It happens when nothing could renew it in time: the process was frozen, the store could not be asked for the
+        length of a lease, somebody has reset the key. Work that must not go on then looks here. The slot is taken again
+        as soon as there is room, since the work runs; `lost` stays true.
+        """
+        until_ns = None if self.lease is None else self.lease.until_ns
+        return self.lost_for is not None or (until_ns is not None and clock.now_ns() >= until_ns)
+
+    async def renew(self, runtime: Runtime) -> bool:
+        """One renewal; tells whether the store could be asked. Whoever closes the slot meanwhile leaves the release
+        to it."""
+        lease, table, renewed = self.lease, self._limit.table, Renewed.KEPT
+        if self.closed or lease is None:
+            return True
+        self.renewing = True
+        try:
+            try:
+                renewed = await table.renew(runtime, lease)
+            except BackendUnavailable:
+                renewed = Renewed.UNKNOWN  # what is wrong with the store is told to those who want to enter
+            if renewed in (Renewed.LOST, Renewed.RETAKEN):
+                self._lose("it had run out", retaken=renewed is Renewed.RETAKEN)
+            elif renewed is Renewed.UNKNOWN and self.lost:
+                self._lose("the store could not be asked", retaken=False)
+        finally:
+            self.renewing = False
+            if self.closed:
+                await self._give_back(runtime, lease)
+        return renewed is not Renewed.UNKNOWN
+
+    def _lose(self, why: str, *, retaken: bool) -> None:
+        if self.lost_for is not None:
+            return
+        self.lost_for = why
+        limit = self._limit
+        limit.lost += 1
+        if events.sinks:
+            held = (clock.now_ns() - self._since_ns) / 1e9
+            event = events.LeaseLost(policy=limit.name, layer=self.decision.name, why=why, held=held, retaken=retaken)
+            events.emit(event)
+
+    async def release(self, runtime: Runtime) -> None:
+        """Give it back, once."""
+        with self.lock:  # a thread that renews it ends first; the very thread that renews it sees to it afterwards
+            lease, first = self.lease, not self.closed
+            self.closed = True
+            if first and lease is not None and not self.renewing:
+                await self._give_back(runtime, lease)
+
+    async def arelease(self, runtime: Runtime, renewal: asyncio.Task[None] | None) -> None:
+        """As `release`, in a task. A renewal that is under way ends first, and sees to it."""
+        lease, first = self.lease, not self.closed
+        self.closed = True
+        if renewal is not None and self.renewing:
+            import asyncio  # noqa: PLC0415  # loaded by whoever comes here
+
+            await asyncio.wait([renewal])
+        elif first and lease is not None:
+            await self._give_back(runtime, lease)
+
+    async def _give_back(self, runtime: Runtime, lease: Lease) -> None:
+        try:
+            await self._limit.table.release(runtime, lease)
+        except BackendUnavailable:
+            return  # the work is done: it runs out by itself
+        finally:
+            self._limit.woken(lease.key)
+
+    def __repr__(self) -> str:
+        return f"Slot(of {self._limit.name!r}{', lost' if self.lost else ''})"
+
+
+class SlotBlock:
+    """`with exports.slot(key):`, or `async with`: takes a slot, or raises `RateLimited` before the block."""
+
+    __slots__ = ("_key", "_limit", "_max_wait", "_renewal", "_slot")
+
+    def __init__(self, limit: ConcurrencyLimit, key: str | bytes, max_wait: Duration | None) -> None:
+        self._limit = limit
+        self._key = key
+        self._max_wait = max_wait
+        self._slot: Slot | None = None
+        self._renewal: TimedRenewal | None = None
+
+    def _check(self) -> None:
+        if self._slot is not None:
+            raise RuntimeError(f"{self._limit.name}: this block is in use: call slot() for each")
+
+    def _leave(self) -> Slot | None:
+        slot, self._slot = self._slot, None
+        # In a forked child the slot is still that of the parent.
+        return slot if slot is not None and slot.generation == self._limit.generation else None
+
+    def __enter__(self) -> Slot:
+        self._check()
+        slot = drive(self._limit.enter(BLOCKING, self._key, self._max_wait))
+        if self._limit.table.every_ns is not None and not slot.closed:
+            try:
+                self._limit.keeper.add(slot)
+            except BaseException:  # no thread could be started, or this one was interrupted
+                drive(slot.release(BLOCKING))
+                raise
+        self._slot = slot
+        return slot
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        slot = self._leave()
+        if slot is not None:
+            self._limit.keeper.remove(slot)
+            drive(slot.release(BLOCKING))
+
+    async def __aenter__(self) -> Slot:
+        self._check()
+        slot = self._slot = await self._limit.enter(asyncio_runtime(), self._key, self._max_wait)
+        if self._limit.table.every_ns is not None and not slot.closed:
+            from seawall.limiter.renewing import TimedRenewal  # noqa: PLC0415  # asyncio, not before the first async use
+
+            self._renewal = TimedRenewal(slot, self._limit.table)
+        return slot
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        slot, renewal, self._renewal = self._leave(), self._renewal, None
+        if slot is not None:
+            await slot.arelease(asyncio_runtime(), None if renewal is None else renewal.stop())

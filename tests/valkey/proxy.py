@@ -21,6 +21,7 @@ class Proxy:
         self.mode = "pass"
         """`pass`; `swallow`: requests get through, answers do not; `hang up`: so, and the connection is closed;
         `drip`: answers come a byte at a time; `garbage`: other answers come."""
+        self.garbage = b"HTTP/1.1 400 Bad Request\r\n\r\n"
         self.drip_seconds = 0.01
         self.requests = 0
         self.connections = 0
@@ -72,7 +73,7 @@ class Proxy:
                 if self.mode == "hang up":
                     break
                 if self.mode == "garbage":
-                    data = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+                    data = self.garbage
                 if self.mode == "drip":
                     for byte in data:
                         time.sleep(self.drip_seconds)

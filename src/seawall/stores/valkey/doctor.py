@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.errors import BackendUnavailable
 from seawall.machines.fixed_window import FixedWindow
 from seawall.machines.leaky_bucket import LeakyBucket
+from seawall.machines.leases import LeaseRules
 from seawall.machines.limit import Limit
 from seawall.machines.sliding_log import SlidingLog
 from seawall.machines.sliding_window import SlidingWindow
@@ -17,6 +18,7 @@ from seawall.runtime.blocking import BLOCKING
 from seawall.stores.protocol import Ask
 from seawall.stores.valkey.exchange import Exchange
 from seawall.stores.valkey.faults import Outage, remedy
+from seawall.stores.valkey.leases import ValkeyLeases
 from seawall.stores.valkey.lines import BlockingLine
 from seawall.stores.valkey.parcels import command
 from seawall.stores.valkey.routes import SLOTS, slot_of
@@ -34,7 +36,8 @@ PATIENCE_NS = 3_000_000_000
 PINGS = 50
 HOUR = 3_600_000_000_000
 RIGHTS = (
-    "+eval +evalsha +time +get +set +del +getrange +setrange +append +strlen +pexpire +zadd +zcard +zremrangebyscore"
+    "+eval +evalsha +time +get +set +del +getrange +setrange +append +strlen +pexpire +zadd +zcard +zremrangebyscore "
+    "+zrange +zrem +zscore"
 )
 """What the user of a store must be allowed to do."""
 
@@ -236,6 +239,20 @@ class _Examination:
             self._say("script", "problem", str(error), f"if it is for want of rights: {rule}")
         else:
             self._say("script", "ok", "loads, runs, and may do all it has to")
+            await self._lease(key)
+
+    async def _lease(self, key: str) -> None:
+        table = ValkeyLeases(self._patient, "seawall doctor", LeaseRules(1, 1_000_000_000))
+        try:
+            _, lease = await self._step(table.enter(BLOCKING, key))
+            await self._step(table.renew(BLOCKING, lease))
+            await self._step(table.release(BLOCKING, lease))
+            await self._step(table.look(BLOCKING, key))
+        except BackendUnavailable as error:
+            advice = (
+                "a ConcurrencyLimit needs them; let the user run ZADD, ZCARD, ZRANGE, ZREM, ZREMRANGEBYSCORE, ZSCORE"
+            )
+            self._say("leases", "warning", str(error), advice)
 
     async def _step(self, step: Any) -> Any:
         before = dict(self._patient.standing.decided)

@@ -21,6 +21,7 @@ INTEGRATIONS = {
     "fastapi": {"fastapi", "starlette"},
     "flask": {"flask", "werkzeug"},
     "httpx": {"httpx", "httpx2"},
+    "sqlalchemy": {"sqlalchemy"},
 }
 """What each integration may import besides: its own framework."""
 THIRD_PARTY = {

@@ -206,6 +206,10 @@ class Outbox:
             why = str(error) if isinstance(error, NotQueued) else error_text(error)
             after = "" if failure is None else f"; the call had failed with {error_text(failure)}"
             raise NotQueued(f"{self.name}: {work.operation} is not queued: {why}{after}") from failure or error
+        return self.stored(work, dropped, failure)
+
+    def stored(self, work: Work, dropped: Sequence[Work], failure: BaseException | None = None) -> Queued:
+        """Count and tell that a record was stored, and which were dropped for it."""
         self.queued += 1
         durable = self.store.durable
         for victim in dropped:

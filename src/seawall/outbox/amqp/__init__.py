@@ -1,0 +1,5 @@
+"""`AmqpStore`: an outbox in RabbitMQ."""
+
+from seawall.outbox.amqp.store import AmqpStore
+
+__all__ = ["AmqpStore"]

@@ -1,0 +1,114 @@
+"""A record as a message: the payload is its body, all else stands in its properties and headers.
+
+Nothing that comes from the broker is trusted: what is not of this form is `Foreign`, and becomes a dead letter.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from seawall.outbox.record import Work, bounded
+from seawall.runtime import clock
+
+__all__ = ["Foreign", "foreign", "packed", "read", "unpacked"]
+
+VERSION = 1
+MOST_TEXT = 10_000
+NUMBERS = ("due_ns", "created_ns", "expires_ns", "attempts", "priority", "criticality")
+TEXTS = ("idempotency_key", "last_error", "ended")
+MARK = "seawall-"
+
+
+class Foreign(Exception):
+    """A message that is no record."""
+
+
+def packed(work: Work) -> dict[str, Any]:
+    """The properties of the message of a record."""
+    headers: dict[str, Any] = {f"{MARK}version": VERSION}
+    for field in (*NUMBERS, *TEXTS):
+        headers[MARK + field.replace("_", "-")] = getattr(work, field)
+    return {
+        "message_id": work.id,
+        "message_type": work.operation,
+        "content_type": "application/octet-stream",
+        "delivery_mode": 2,
+        "headers": headers,
+    }
+
+
+def unpacked(message: Any, *, deliveries: bool = True) -> Work:
+    """The record of a message as it lies there: attempts that ended without an answer are counted. Raises `Foreign`."""
+    properties = message.header.properties
+    headers = _headers(properties)
+    if headers.get(f"{MARK}version") != VERSION:
+        raise Foreign("no record of an outbox, or of a later version")
+    fields: dict[str, Any] = {field: _number(headers, field) for field in NUMBERS}
+    fields |= {field: _text(headers.get(_header(field)), field) for field in TEXTS}
+    fields["id"] = _label(properties.message_id, "id")
+    fields["operation"] = _label(properties.message_type, "operation")
+    if not 0 <= fields["priority"] <= 9:
+        raise Foreign("priority")
+    if deliveries:
+        fields["attempts"] += _deliveries(headers)
+    return Work(payload=bytes(message.body), **fields)
+
+
+def read(message: Any) -> Work:
+    """The record of a message that was only looked at, so that no delivery counts; a stand-in for one that is none."""
+    try:
+        return unpacked(message, deliveries=False)
+    except Foreign as error:
+        return foreign(message, error)
+
+
+def foreign(message: Any, error: Foreign) -> Work:
+    """A record in place of a message that is none, so that it can be seen among the dead letters, and purged."""
+    properties, now = message.header.properties, clock.wall_ns()
+    digits = str(properties.message_id or "")
+    id = digits if 1 <= len(digits) <= 64 and digits.isalnum() and digits.isascii() else "foreign"  # noqa: A001
+    return Work(
+        id=id,
+        operation="foreign",
+        payload=bytes(message.body),
+        idempotency_key=id,
+        due_ns=now,
+        created_ns=now,
+        expires_ns=now,
+        last_error=bounded(f"no record: {error}"),
+        ended="final",
+    )
+
+
+def _headers(properties: Any) -> dict[str, Any]:
+    found: object = properties.headers
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _header(field: str) -> str:
+    return MARK + field.replace("_", "-")
+
+
+def _number(headers: dict[str, Any], field: str) -> int:
+    found = headers.get(_header(field))
+    if type(found) is not int or not 0 <= found < 1 << 63:
+        raise Foreign(field)
+    return found
+
+
+def _text(found: object, field: str) -> str:
+    if not isinstance(found, str) or len(found) > MOST_TEXT:
+        raise Foreign(field)
+    return found
+
+
+def _label(found: object, field: str) -> str:
+    text = _text(found, field)
+    if not 1 <= len(text) <= 255:
+        raise Foreign(field)
+    return text
+
+
+def _deliveries(headers: dict[str, Any]) -> int:
+    found = headers.get("x-delivery-count")
+    return found if type(found) is int and 0 <= found < 1 << 31 else 0

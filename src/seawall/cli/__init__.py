@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from seawall import __version__
-from seawall.cli import demo, doctor
+from seawall.cli import demo, doctor, worker
 
 __all__ = ["main"]
 
@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_to(commands)
     doctor.add_to(commands)
+    worker.add_to(commands)
     options = parser.parse_args(argv)
     try:
         code: int = options.run(options)

@@ -3,7 +3,7 @@
 - `MemoryOutbox()`: operations by name, and the work that waits for them;
 - `Failback(outbox)`: a strategy that queues a call when it fails, and answers `Queued`. (`Fallback`, by contrast,
   gives another answer now.)
-- `outbox.worker()`: does what waits;
+- `outbox.worker()`: does what waits; `HealthServer(worker)` and `metrics_text(...)` tell how it is;
 - `idempotency_key()`: what a handler makes its effect once by;
 - `Store`: the contract of stores.
 """
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from seawall.outbox.box import Outbox
     from seawall.outbox.codec import Arguments, Codec, Json, Parameters
     from seawall.outbox.failback import Failback
+    from seawall.outbox.health import HealthServer
     from seawall.outbox.memory import MemoryOutbox, MemoryStore
+    from seawall.outbox.metrics import metrics_text
     from seawall.outbox.operations import Operation
     from seawall.outbox.record import Queued, Work
     from seawall.outbox.running import Run, current, idempotency_key
@@ -28,6 +30,7 @@ __all__ = [
     "Arguments",
     "Codec",
     "Failback",
+    "HealthServer",
     "Json",
     "Lease",
     "MemoryOutbox",
@@ -45,13 +48,16 @@ __all__ = [
     "Worker",
     "current",
     "idempotency_key",
+    "metrics_text",
 ]
 
 _HOMES = {
     "box": ("Outbox",),
     "codec": ("Arguments", "Codec", "Json", "Parameters"),
     "failback": ("Failback",),
+    "health": ("HealthServer",),
     "memory": ("MemoryOutbox", "MemoryStore"),
+    "metrics": ("metrics_text",),
     "operations": ("Operation",),
     "record": ("Queued", "Work"),
     "running": ("Run", "current", "idempotency_key"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,7 @@ class Shift:
         self._room = Room(box, runtime, pace, self._lock, concurrency)
         self._held: dict[tuple[str, str], Held] = {}
         self._store_troubles = 0
+        self._loop: Any = None
         self.stopping = False
         self.turned_ns = clock.now_ns()
         """When the loop came round last."""
@@ -78,9 +80,13 @@ class Shift:
         """Whether the store did, when it was last asked for work or for its counts."""
 
     def stop(self) -> None:
-        """Lease nothing more; from any thread."""
+        """Lease nothing more; from any thread, and from a signal handler."""
         self.stopping = True
         self._bell.ring()
+        if self._loop is not None:
+            # A signal handler runs in the thread of the loop, in the middle of its wait: a ring alone would not end it.
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(_nothing)
 
     @property
     def in_work(self) -> int:
@@ -95,6 +101,10 @@ class Shift:
 
     async def work(self, grace_ns: int) -> None:
         """Work until `stop()`; then let what is in work end, for `grace_ns`."""
+        if self._runtime.is_async:
+            import asyncio  # noqa: PLC0415  # loaded already, since this is an async worker
+
+            self._loop = asyncio.get_running_loop()
         deaf = self._box.store.listen(self._bell.ring)
         try:
             while not self.stopping:
@@ -355,6 +365,10 @@ class Shift:
             if await self._enter(held):
                 await self._do(held)
         return self._tally.done - before
+
+
+def _nothing() -> None:
+    """For a loop that is only to come round."""
 
 
 def _look_at(task: Any) -> None:

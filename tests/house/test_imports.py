@@ -27,7 +27,7 @@ INTEGRATIONS = {
 THIRD_PARTY = {
     "demo": {"aiohttp"},
     "cli": {"aiohttp"},
-    "outbox": {"msgspec", "pydantic"},
+    "outbox": {"aiormq", "msgspec", "pydantic"},
     "integrations": set[str]().union(*INTEGRATIONS.values()),
     "stores": {"redis"},
     "testing": {"pytest"},

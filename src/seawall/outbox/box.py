@@ -107,6 +107,9 @@ class Outbox:
         """
         label(name, "operation(name)")
 
+        if order is not None:
+            self._check_order(f"operation({name!r}) order")
+
         def register(function: F) -> F:
             self.operations.add(
                 Operation(
@@ -127,6 +130,11 @@ class Outbox:
             return function
 
         return register
+
+    def _check_order(self, what: str) -> None:
+        # A promise that a store cannot keep is refused before the first call, not when it is broken.
+        if not getattr(self.store, "keeps_order", True):
+            raise ConfigError(f"{self.name}: {what}: {self.store!r} keeps no order; SQLite and Valkey do")
 
     # -- queueing --------------------------------------------------------------------------------------------------
 
@@ -176,6 +184,8 @@ class Outbox:
         order = chosen.order
         if order is None and operation.order is not None:
             order = order_of(operation.order(*args, **kwargs), f"what operation({operation.name!r}) order gave")
+        if order is not None:
+            self._check_order(f"{operation.name} with an order key")
         max_age_ns = operation.max_age_ns if chosen.max_age_ns is None else chosen.max_age_ns
         if chosen.delay_ns >= max_age_ns:
             raise ConfigError(

@@ -49,7 +49,6 @@ class Broker:
     async def within(self, name: str, seconds: float, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """A step with an end. What the client library raises becomes `BackendUnavailable`."""
         from aiormq import AMQPError  # noqa: PLC0415  # an extra
-        from pamqp.exceptions import PAMQPException  # noqa: PLC0415  # comes with it
 
         begun = clock.now_ns()
         try:
@@ -68,7 +67,7 @@ class Broker:
             raise self._failed(name, f"the connection ended{PERHAPS}") from None
         except SeawallError:
             raise
-        except (AMQPError, PAMQPException, OSError, RuntimeError) as error:
+        except (AMQPError, OSError, RuntimeError) as error:
             raise self._failed(name, error_text(error) + PERHAPS) from error
 
     def _failed(self, name: str, why: str) -> BackendUnavailable:

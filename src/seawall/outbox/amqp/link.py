@@ -40,11 +40,10 @@ class Link:
     async def open(self, lanes: int, declare: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
         """Connect, see that the queues are there, and open as many channels."""
         import aiormq  # noqa: PLC0415  # an extra
-        from yarl import URL  # noqa: PLC0415  # comes with it
 
-        url = URL(self._url)
-        if "heartbeat" not in url.query:
-            url = url.update_query(heartbeat=HEARTBEAT)
+        url = self._url
+        if "heartbeat=" not in url.partition("?")[2]:
+            url += f"{'&' if '?' in url else '?'}heartbeat={HEARTBEAT}"
         self._connection = aiormq.Connection(url, transport_factory=self._factory(aiormq))
         await self._connection.connect({"connection_name": "seawall outbox"})
         await declare(self._connection)

@@ -1,5 +1,5 @@
-"""How full an outbox is. The broker limits each queue; that all of them together hold no more than the backlog is seen
-to here, by counting: every two seconds, and more often when it is nearly full.
+"""How full an outbox is: the broker limits each queue, and here is seen to it that all together hold no more than the
+backlog. They are counted every two seconds, and more often when they are nearly full.
 
 Between two counts only the records that this process puts are known; several processes may together exceed the backlog
 by what they put in that time. What other processes have on lease is in no queue, and is not counted.

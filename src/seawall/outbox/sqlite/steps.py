@@ -1,0 +1,309 @@
+"""What the steps of a store do in SQL. Each runs within a transaction, and changes nothing if it raises a refusal.
+
+Tokens of leases are `<arrival>.<number>`: where the record lies, and the number that fences it.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+from seawall.errors import NotQueued
+from seawall.outbox.record import Work
+from seawall.outbox.sqlite.schema import COLUMNS
+from seawall.outbox.store import Lease, Stats
+
+__all__ = ["MOST_DROPPED_LISTED", "Steps", "work_of"]
+
+MOST_DROPPED_LISTED = 1_000
+Db = sqlite3.Connection
+
+_FIELDS = (
+    "id",
+    "operation",
+    "payload",
+    "idempotency_key",
+    "due_ns",
+    "created_ns",
+    "expires_ns",
+    "attempts",
+    "priority",
+    "order_key",
+    "criticality",
+    "last_error",
+    "ended",
+)
+_MARKS = ", ".join("?" * len(_FIELDS))
+_INSERT = f"""INSERT INTO work (ready, blocked, {COLUMNS}) SELECT ?, ?, {_MARKS}
+    WHERE NOT EXISTS (SELECT 1 FROM dead WHERE id = ?) ON CONFLICT (id) DO NOTHING"""  # noqa: S608  # names alone
+_BEHIND = "SELECT 1 FROM work WHERE order_key = ? LIMIT 1"
+_SPAN = "SELECT ifnull((SELECT max(arrival) FROM work) - (SELECT min(arrival) FROM work) + 1, 0), (SELECT count(*) FROM dead)"
+_COUNT = "SELECT count(*) FROM work"
+_HELD = "SELECT 1 FROM work WHERE id = ? UNION ALL SELECT 1 FROM dead WHERE id = ?"
+_EXPIRED = "SELECT arrival FROM work WHERE until <= ?"
+_EXPIRE = "UPDATE work SET until = NULL, ready = ? WHERE until <= ?"
+_LANE = """SELECT operation, priority FROM work WHERE until IS NULL AND blocked = 0
+    AND (operation, priority) > (?, ?) ORDER BY operation, priority LIMIT 1"""
+_NEXT = """SELECT ready, arrival FROM work WHERE until IS NULL AND blocked = 0 AND operation = ? AND priority = ?
+    ORDER BY ready, arrival LIMIT ?"""
+_FIRST_END = "SELECT min(until) FROM work WHERE until IS NOT NULL"
+_GIVE = "UPDATE work SET until = ?, token = ?, attempts = attempts + 1 WHERE arrival = ?"
+_READ = f"SELECT {COLUMNS} FROM work WHERE arrival = ?"  # noqa: S608
+_RENEW = "UPDATE work SET until = ? WHERE arrival = ? AND token = ?"
+_ORDER = "SELECT order_key FROM work WHERE arrival = ? AND token = ?"
+_FORGET = "DELETE FROM work WHERE arrival = ?"
+_UNBLOCK = """UPDATE work SET blocked = 0 WHERE blocked = 1
+    AND arrival = (SELECT min(arrival) FROM work WHERE order_key = ?)"""
+_UNBLOCK_ALL = """UPDATE work SET blocked = 0 WHERE blocked = 1
+    AND arrival IN (SELECT min(arrival) FROM work WHERE order_key IS NOT NULL GROUP BY order_key)"""
+_RETRY = """UPDATE work SET until = NULL, token = NULL, ready = ?, due = ?, last_error = ifnull(?, last_error),
+    attempts = attempts - ? WHERE arrival = ? AND token = ?"""
+_BURY = f"INSERT INTO dead ({COLUMNS}) SELECT {COLUMNS} FROM work WHERE arrival = ?"  # noqa: S608
+_CAUSE = "UPDATE dead SET ended = ?, last_error = ? WHERE place = ?"
+_OLDEST_DEAD = f"SELECT place, {COLUMNS} FROM dead ORDER BY place LIMIT 1"  # noqa: S608
+_OLDEST_WAITING = f"SELECT arrival, {COLUMNS} FROM work WHERE until IS NULL ORDER BY arrival LIMIT 1"  # noqa: S608
+_DROP = f"INSERT INTO dropped ({COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
+_DROPPED = "SELECT seq FROM sqlite_sequence WHERE name = 'dropped'"
+_SHORTEN = "DELETE FROM dropped WHERE place <= ?"
+
+
+def work_of(row: Sequence[Any]) -> Work:
+    return Work(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def _row_of(work: Work) -> tuple[Any, ...]:
+    # As `_FIELDS`, written out: this is the put path.
+    return (
+        work.id,
+        work.operation,
+        work.payload,
+        work.idempotency_key,
+        work.due_ns,
+        work.created_ns,
+        work.expires_ns,
+        work.attempts,
+        work.priority,
+        work.order_key,
+        work.criticality,
+        work.last_error,
+        work.ended,
+    )
+
+
+def _place_of(lease: Lease) -> tuple[int, int]:
+    """Where the record of a lease lies, and its number; nowhere for a token that is none of ours."""
+    arrival, _, number = lease.token.partition(".")
+    try:
+        return int(arrival), int(number)
+    except ValueError:
+        return -1, -1
+
+
+class Steps:
+    """The steps of a store that holds at most `most` records, and if `drops` lets the oldest make room."""
+
+    def __init__(self, most: int, *, drops: bool) -> None:
+        self._most = most
+        self._drops = drops
+
+    # -- in --------------------------------------------------------------------------------------------------------
+
+    def put(self, db: Db, work: Work) -> list[Work]:
+        dropped: list[Work] = []
+        # Not more than their places span are held: while that leaves room nothing need be counted.
+        span, dead = db.execute(_SPAN).fetchone()
+        if span + dead >= self._most:
+            if db.execute(_HELD, (work.id, work.id)).fetchone() is not None:
+                return []
+            dropped = self._make_room(db, dead)
+        key = work.order_key
+        blocked = key is not None and db.execute(_BEHIND, (key,)).fetchone() is not None
+        db.execute(_INSERT, (work.due_ns, int(blocked), *_row_of(work), work.id))
+        return dropped
+
+    def _make_room(self, db: Db, dead: int) -> list[Work]:
+        total = db.execute(_COUNT).fetchone()[0] + dead
+        excess = total + 1 - self._most
+        if excess <= 0:
+            return []
+        if not self._drops:
+            detail = f"; {dead} of them are dead letters" if dead else ""
+            raise NotQueued(f"the backlog is full ({total} of {self._most} records{detail})")
+        # More than one if the backlog was larger before. They are found first: a refusal must change nothing.
+        waiting = db.execute("SELECT count(*) FROM (SELECT 1 FROM work WHERE until IS NULL LIMIT ?)", (excess,))
+        if dead + waiting.fetchone()[0] < excess:
+            raise NotQueued(f"the backlog is full ({total} of {self._most} records, and nothing may be dropped for it)")
+        return [self._drop_oldest(db) for _ in range(excess)]
+
+    @staticmethod
+    def _drop_oldest(db: Db) -> Work:
+        row = db.execute(_OLDEST_DEAD).fetchone()
+        if row is not None:
+            db.execute("DELETE FROM dead WHERE place = ?", row[:1])
+        else:
+            row = db.execute(_OLDEST_WAITING).fetchone()
+            _lose(db, row[0], work_of(row[1:]).order_key)
+        trace = work_of(row[1:]).replace(payload=b"", ended="backlog")
+        place = db.execute(_DROP, _row_of(trace)).lastrowid
+        db.execute(_SHORTEN, ((place or 0) - MOST_DROPPED_LISTED,))
+        return trace
+
+    # -- leases ----------------------------------------------------------------------------------------------------
+
+    def lease(
+        self, db: Db, n: int, ttl_ns: int, skip: Collection[str], wall_ns: Callable[[], int]
+    ) -> tuple[list[Lease], int | None]:
+        # The instant is read with the file in hand: a lease must not have begun before the wait for it.
+        now = wall_ns()
+        if db.execute(_EXPIRED, (now,)).fetchone() is not None:
+            db.execute(_EXPIRE, (now, now))
+        found: list[tuple[int, int, int]] = []
+        instants: list[int] = []
+        for operation, priority in _lanes(db):
+            if operation in skip:
+                continue
+            for ready, arrival in db.execute(_NEXT, (operation, priority, n + 1)):
+                if ready > now:
+                    instants.append(ready)
+                    break
+                found.append((-priority, ready, arrival))
+        chosen = heapq.nsmallest(n, found)
+        instants += [ready for _, ready, _ in found if len(found) > n]
+        number = int.from_bytes(os.urandom(8), "big") >> 2
+        until = now + ttl_ns
+        leases: list[Lease] = []
+        for _, _, arrival in chosen:
+            db.execute(_GIVE, (until, number, arrival))
+            work = work_of(db.execute(_READ, (arrival,)).fetchone())
+            leases.append(Lease(work=work, token=f"{arrival}.{number}", until_ns=until))
+        end = db.execute(_FIRST_END).fetchone()[0]
+        if end is not None:
+            instants.append(end)
+        return leases, max(0, min(instants) - now) if instants else None
+
+    def renew(self, db: Db, lease: Lease, ttl_ns: int, wall_ns: Callable[[], int]) -> bool:
+        return db.execute(_RENEW, (wall_ns() + ttl_ns, *_place_of(lease))).rowcount == 1
+
+    def ack(self, db: Db, lease: Lease) -> bool:
+        place = _place_of(lease)
+        row = db.execute(_ORDER, place).fetchone()
+        if row is None:
+            return False
+        _lose(db, place[0], row[0])
+        return True
+
+    def retry(self, db: Db, lease: Lease, at_ns: int, error: str | None, *, attempted: bool) -> bool:
+        values = (at_ns, at_ns, error, int(not attempted), *_place_of(lease))
+        return db.execute(_RETRY, values).rowcount == 1
+
+    def bury(self, db: Db, lease: Lease, why: str, error: str) -> bool:
+        place = _place_of(lease)
+        row = db.execute(_ORDER, place).fetchone()
+        if row is None:
+            return False
+        grave = db.execute(_BURY, place[:1]).lastrowid
+        db.execute(_CAUSE, (why, error, grave))
+        _lose(db, place[0], row[0])
+        return True
+
+    # -- by hand ---------------------------------------------------------------------------------------------------
+
+    def stats(self, db: Db) -> Stats:
+        total = db.execute(_COUNT).fetchone()[0]
+        leased = db.execute("SELECT count(*) FROM work WHERE until IS NOT NULL").fetchone()[0]
+        dropped = db.execute(_DROPPED).fetchone()
+        oldest = db.execute("SELECT created FROM work ORDER BY arrival LIMIT 1").fetchone()
+        return Stats(
+            waiting=total - leased,
+            leased=leased,
+            dead=db.execute("SELECT count(*) FROM dead").fetchone()[0],
+            dropped=0 if dropped is None else dropped[0],
+            oldest_ns=None if oldest is None else oldest[0],
+        )
+
+    def page(self, db: Db, state: str, limit: int, after: str | None) -> list[Work]:
+        table, place = ("work", "arrival") if state in ("waiting", "leased") else (state, "place")
+        which = {"waiting": "until IS NULL AND ", "leased": "until IS NOT NULL AND "}.get(state, "")
+        start = -1
+        if after is not None:
+            row = db.execute(f"SELECT {place} FROM {table} WHERE id = ?", (after,)).fetchone()  # noqa: S608
+            if row is None:
+                # It has gone since. Ids sort by the time at which they were made, so this is near where it was.
+                sql = f"SELECT {place} - 1 FROM {table} WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
+                row = db.execute(sql, (after,)).fetchone()
+            if row is None:
+                return []
+            start = row[0]
+        sql = f"SELECT {COLUMNS} FROM {table} WHERE {which}{place} > ? ORDER BY {place} LIMIT ?"  # noqa: S608
+        return [work_of(row) for row in db.execute(sql, (start, limit))]
+
+    def find(self, db: Db, key: str) -> Work | None:
+        for table in ("work", "dead"):
+            row = db.execute(f"SELECT {COLUMNS} FROM {table} WHERE id = ?", (key,)).fetchone()  # noqa: S608
+            if row is not None:
+                return work_of(row)
+        return None
+
+    def replay(self, db: Db, ids: Collection[str] | None, wall_ns: Callable[[], int]) -> int:
+        count, now = 0, wall_ns()
+        for place in _places(db, "dead", "place", ids):
+            row = db.execute(f"SELECT {COLUMNS} FROM dead WHERE place = ?", (place,)).fetchone()  # noqa: S608
+            db.execute("DELETE FROM dead WHERE place = ?", (place,))
+            work = work_of(row)
+            life = work.expires_ns - work.created_ns
+            work = work.replace(attempts=0, ended="", created_ns=now, due_ns=now, expires_ns=now + life)
+            key = work.order_key
+            blocked = key is not None and db.execute(_BEHIND, (key,)).fetchone() is not None
+            db.execute(_INSERT, (now, int(blocked), *_row_of(work), work.id))
+            count += 1
+        return count
+
+    def purge(self, db: Db, state: str, ids: Collection[str] | None) -> int:
+        if state != "waiting":
+            if ids is None:
+                return db.execute(f"DELETE FROM {state} WHERE true").rowcount  # noqa: S608
+            places = [(place,) for place in _places(db, state, "place", ids)]
+            db.executemany(f"DELETE FROM {state} WHERE place = ?", places)  # noqa: S608
+            return len(places)
+        if ids is None:
+            count = db.execute("DELETE FROM work WHERE until IS NULL").rowcount
+            db.execute(_UNBLOCK_ALL)
+            return count
+        count = 0
+        for arrival in _places(db, "work", "arrival", ids):
+            sql = "SELECT order_key FROM work WHERE arrival = ? AND until IS NULL"
+            row = db.execute(sql, (arrival,)).fetchone()
+            if row is not None:
+                _lose(db, arrival, row[0])
+                count += 1
+        return count
+
+
+def _lanes(db: Db) -> list[tuple[str, int]]:
+    """The operations and priorities of which something is in line: one look at the index for each."""
+    lanes: list[tuple[str, int]] = []
+    last: tuple[str, int] | None = ("", -1)
+    while last is not None:
+        last = db.execute(_LANE, last).fetchone()
+        if last is not None:
+            lanes.append(last)
+    return lanes
+
+
+def _lose(db: Db, arrival: int, order_key: str | None) -> None:
+    """Out of `work`; the next of its order key may go."""
+    db.execute(_FORGET, (arrival,))
+    if order_key is not None:
+        db.execute(_UNBLOCK, (order_key,))
+
+
+def _places(db: Db, table: str, place: str, ids: Iterable[str] | None) -> list[int]:
+    """Where the records with these ids lie (None: all), longest there first."""
+    if ids is None:
+        return [row[0] for row in db.execute(f"SELECT {place} FROM {table} ORDER BY {place}")]  # noqa: S608
+    sql = f"SELECT {place} FROM {table} WHERE id = ?"  # noqa: S608
+    rows = (db.execute(sql, (key,)).fetchone() for key in set(ids))
+    return sorted(row[0] for row in rows if row is not None)

@@ -8,7 +8,7 @@ from seawall import events
 from seawall.outbox.held import Held
 from seawall.outbox.judgement import Step
 from seawall.outbox.record import error_text
-from seawall.outbox.store import OpenStore
+from seawall.outbox.store import Lease, OpenStore
 from seawall.outbox.tally import Tally
 from seawall.runtime import clock
 from seawall.runtime.protocol import Runtime
@@ -83,9 +83,9 @@ class Reports:
 
         return isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
 
-    async def put_back(self, held: Held) -> None:
+    async def put_back(self, lease: Lease) -> None:
         """It was not even begun, and keeps its place."""
         try:
-            await self._store.release(held.lease, held.lease.work.due_ns)
+            await self._store.release(lease, lease.work.due_ns)
         except Exception as error:  # noqa: BLE001  # then its lease runs out
             self.failed("release", error)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from seawall.outbox.pace import Pace
+from seawall.machines.verdict import Verdict
+from seawall.outbox.held import Held
+from seawall.outbox.pace import Limits, Pace, limit_reached
 from seawall.outbox.targets import Target, Targets
+from seawall.policies.classify import retry_after_of
 from seawall.runtime import clock
 from seawall.runtime.protocol import Runtime
 from seawall.runtime.section import Section
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from seawall.outbox.box import Outbox
 
 __all__ = ["Room"]
+
+LEAST_WAIT_NS = 1_000_000
 
 
 class Room:
@@ -59,6 +64,24 @@ class Room:
         with self._lock:
             target.gait.until_ns = clock.now_ns() + decision.retry_after_ns
         return decision
+
+    def know(self, held: Held) -> None:
+        """What became of a record that others may wait for: whether the limits on its way let it in."""
+        with self._lock:
+            if held.knocks and held.target is not None:
+                held.knocks = False
+                held.target.gait.know(admitted=held.admitted)
+
+    def judge(self, held: Held) -> None:
+        """If a limit on its way refused it, that is no sign of trouble, and may be one for all others."""
+        target = held.target
+        if target is None or held.admitted or target.limits == Limits.NONE or not limit_reached(held.error):
+            return
+        held.verdict = Verdict.IGNORE
+        if target.limits == Limits.ALL and held.step is not None and held.step.what == "release":
+            held.step = held.step.replace(keeps_place=True)
+            with self._lock:
+                target.gait.refused(clock.now_ns(), retry_after_of(held.error) or LEAST_WAIT_NS)
 
     def probes(self, skip: Collection[str]) -> bool:
         """Whether a target that may have been in trouble is to be asked by one record."""

@@ -19,13 +19,12 @@ from seawall.outbox.attempt import Attempts, Unreadable
 from seawall.outbox.bell import Bell
 from seawall.outbox.held import Held
 from seawall.outbox.judgement import Step, judge, judge_before, verdict_on
-from seawall.outbox.pace import Limits, Pace, limit_reached
+from seawall.outbox.pace import Limits, Pace
 from seawall.outbox.record import error_text
 from seawall.outbox.reports import Reports
 from seawall.outbox.room import Room
 from seawall.outbox.store import Lease
 from seawall.outbox.tally import Tally
-from seawall.outbox.targets import Target
 from seawall.policies.classify import retry_after_of
 from seawall.runtime import chance, clock
 from seawall.runtime.blocking import drive
@@ -160,10 +159,7 @@ class Shift:
         best = min(leases, key=lambda lease: (lease.work.attempts, -lease.work.created_ns))
         for other in leases:
             if other is not best:
-                try:
-                    await self._store.release(other, other.work.due_ns)
-                except Exception as error:  # noqa: BLE001  # then its lease runs out
-                    self._reports.failed("release", error)
+                await self._reports.put_back(other)
         return [best], hint
 
     async def _lease(self, n: int, skip: Collection[str]) -> tuple[Sequence[Lease], int | None]:
@@ -254,7 +250,7 @@ class Shift:
 
     async def _put_back(self, held: Held) -> None:
         try:
-            await self._reports.put_back(held)
+            await self._reports.put_back(held.lease)
         finally:
             self._ended(held)
 
@@ -288,35 +284,18 @@ class Shift:
             held.on_thread = False
         held.verdict = verdict_on(operation, held.error)
         held.step = judge(work, operation, held.error, clock.wall_ns(), chance.random())
-        if not held.admitted and target is not None and limit_reached(held.error):
-            self._limited(held, target)
+        self._room.judge(held)
 
     def _admitted(self, held: Held) -> None:
         """Its function is called, perhaps in another thread."""
         held.admitted = True
         if held.knocks:
-            self._know(held)
+            self._room.know(held)
             self._bell.ring()
-
-    def _know(self, held: Held) -> None:
-        with self._lock:
-            if held.knocks and held.target is not None:
-                held.knocks = False
-                held.target.gait.know(admitted=held.admitted)
-
-    def _limited(self, held: Held, target: Target) -> None:
-        """A limit on the way to the target refused, which is no sign of trouble."""
-        if target.limits == Limits.NONE:
-            return
-        held.verdict = Verdict.IGNORE
-        if target.limits == Limits.ALL and held.step is not None and held.step.what == "release":
-            with self._lock:
-                target.gait.refused(clock.now_ns(), retry_after_of(held.error) or LEAST_WAIT_NS)
-            held.step = held.step.replace(keeps_place=True)
 
     def _ended(self, held: Held) -> None:
         wish = retry_after_of(held.error) or 0
-        self._know(held)
+        self._room.know(held)
         held.error = None  # it knows the frames that know what is held
         with self._lock:
             del self._held[held.lease.work.id, held.lease.token]

@@ -149,13 +149,18 @@ class ValkeyLeases:
     # -- while the store is out --------------------------------------------------------------------------------------
 
     def _enter_without(self, key: str, outage: Outage, wait_ns: int) -> tuple[Decision, Lease | None]:
-        """As `on_outage` says: this process keeps to its share, or all or nobody enters."""
+        """As `on_outage` says: this process keeps to its share, or all or nobody enters.
+
+        Other processes may have got all there is just before: until their leases must have run out there is no share.
+        """
         core, lease = self._core, None
-        core.standing.begin()
-        wait = max(wait_ns, SOON_NS)
+        since_ns, nodes, wait = core.standing.begin(), core.standing.nodes, max(wait_ns, SOON_NS)
         if core.on_outage == "local" and core.standing.seen:
-            share = self._rules.capacity // core.standing.nodes
-            decision, lease = self._here.enter_now(key, share) if share else (self._flat(wait, allowed=False), None)
+            share = self._rules.capacity // nodes
+            if share and (nodes == 1 or clock.now_ns() >= since_ns + self._rules.lease_ns):
+                decision, lease = self._here.enter_now(key, share)
+            else:
+                decision = self._flat(wait, allowed=False)
         else:
             decision = self._flat(wait, allowed=core.on_outage == "open")
             if decision.allowed:

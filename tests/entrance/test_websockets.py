@@ -129,6 +129,20 @@ async def test_after_the_close_nothing_is_sent_and_nothing_received() -> None:
 
 
 @in_time
+async def test_who_closes_what_is_closed_already_has_what_he_wants() -> None:
+    async def polite(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        await send({"type": "websocket.close", "code": 1011})
+
+    answer = await connect(site(messages=bucket("1/min"), answers=polite), 10)
+    kinds = [(message["type"], message.get("code")) for message in answer.messages]
+    assert kinds == [("websocket.accept", None), ("websocket.close", 1008)]
+
+
+@in_time
 async def test_two_readers_close_it_once() -> None:
     async def two(scope: Any, receive: Any, send: Any) -> None:
         await receive()

@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seawall.machines.backoff import Backoff
-from seawall.machines.verdict import Verdict
 from seawall.outbox.alarms import Watch
 from seawall.outbox.attempt import Attempts, Unreadable
 from seawall.outbox.bell import Bell

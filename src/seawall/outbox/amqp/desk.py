@@ -30,6 +30,8 @@ MOST_ASIDE = 256
 """Records that one `lease` looks at and puts off, because they are not due or their operation rests."""
 REST_NS = 2 * SECOND
 """For how long records of operations in `skip` are put off."""
+LINGER_NS = 10 * SECOND
+"""So long at least a lease that ran out is still good, unless a worker of this process takes the record up again."""
 ASIDE_NS = 5 * SECOND
 """Records that were put aside are given back if nobody leases for so long."""
 
@@ -59,6 +61,8 @@ class Desk:
         self.aside: list[Held] = []
         """Neither leased nor answered: what came too late for whoever asked, or could not be put off. They go first."""
         self.redelivered = self.run_out = 0
+        self.sent_back = 0
+        """Records that were leased and lie in a queue again."""
         self._broker = broker
         self._nonce = os.urandom(8).hex()
         self._serial = 0
@@ -213,6 +217,7 @@ class Desk:
             if self._is_ours(held):
                 self.leases[token] = held
             raise
+        self.sent_back += 1
         await held.answer()
         return True
 
@@ -222,6 +227,7 @@ class Desk:
         for token, held in list(self.leases.items()):
             if is_over(held, now) and self.leases.pop(token, None) is not None:
                 self.run_out += 1
+                self.sent_back += 1
                 await held.channel.basic_nack(held.tag, requeue=True)
 
     async def _sweep(self) -> None:
@@ -231,7 +237,7 @@ class Desk:
             if self._broker.reading() is None:
                 return
             with contextlib.suppress(Exception):  # the next round is soon
-                await self._take_back(lambda held, now: held.until_ns + held.ttl_ns <= now)
+                await self._take_back(lambda held, now: held.until_ns + max(held.ttl_ns, LINGER_NS) <= now)
                 if clock.now_ns() - self._leased_ns > ASIDE_NS:
                     async with asyncio.timeout(self._broker.seconds):
                         await self._give_back()

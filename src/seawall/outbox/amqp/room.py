@@ -1,5 +1,6 @@
-"""How full an outbox is: the broker limits each queue, and here is seen to it that all together hold no more than the
-backlog. They are counted every two seconds, and more often when they are nearly full.
+"""How full an outbox is: all its queues together hold no more than the backlog.
+
+The broker limits each queue. All together are counted here, every two seconds, more often when they are nearly full.
 
 Between two counts only the records that this process puts are known; several processes may together exceed the backlog
 by what they put in that time. What other processes have on lease is in no queue, and is not counted.
@@ -50,6 +51,7 @@ class Room:
         self._counting: asyncio.Task[Counts] | None = None
         self._added = 0
         """Records put since the last count began, those under way included."""
+        self._sent_back = 0
         self.dropped = 0
 
     @property
@@ -59,7 +61,7 @@ class Room:
 
     async def count(self) -> Counts:
         """Count now."""
-        self._added, at_ns = 0, clock.now_ns()
+        self._added, self._sent_back, at_ns = 0, self._desk.sent_back, clock.now_ns()
         names = self._broker.topology
         waiting = 0
         for queue in names.held:
@@ -96,7 +98,8 @@ class Room:
         return await asyncio.shield(self._counting)
 
     def _total(self, counts: Counts) -> int:
-        return counts.waiting + counts.dead + len(self._desk.leases) + self._added
+        since = self._added + self._desk.sent_back - self._sent_back
+        return counts.waiting + counts.dead + len(self._desk.leases) + since
 
     def _fill(self, counts: Counts) -> float:
         return self._total(counts) / self._most

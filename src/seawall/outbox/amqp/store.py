@@ -48,7 +48,7 @@ class AmqpStore:
     | due times                         | at most a quarter of a second late, and until a worker asks again        |
     | `skip`                            | such records are put off for 2 s, and go to the end of their band        |
     | a lease that ran out              | is due again at once for the workers of its process; for others after    |
-    |                                   | the time of the lease has passed a second time                           |
+    |                                   | the time of the lease has passed a second time, at least 10 s            |
     | the connection ends               | its leases are void, their attempts counted; nothing is lost             |
     | a lease of more than 30 minutes   | RabbitMQ itself ends it, renewed or not (its `consumer_timeout`)         |
     | `stats()`                         | `leased` and `oldest_ns` tell of the leases of this process; `dropped`   |

@@ -6,6 +6,8 @@ For frameworks and clients that Seawall has no integration for:
 - `outward_headers()`: the headers that carry deadline, criticality and attempt to the service that is called;
 - `retry_after(value)`: the seconds that a Retry-After header asks for.
 
+For requests that go out: `Pace` keeps to what a server says of its limits; `announced(headers.get)` reads that.
+
 For limits at an entrance: `ClientAddress`, `api_key`, `user_key` and `first_of` are key functions, which tell callers
 apart by a `Request`.
 
@@ -16,18 +18,23 @@ means failure, `Served` tells how a request was served.
 from seawall.http.answers import BadAnswer, Served
 from seawall.http.callers import api_key, first_of, user_key
 from seawall.http.client_address import ClientAddress
+from seawall.http.pacing import Pace
 from seawall.http.problem import Problem, problem_for
 from seawall.http.propagation import outward_headers
+from seawall.http.rate_fields import Announced, announced
 from seawall.http.request import Request
 from seawall.http.retry_after import retry_after
 from seawall.http.sending import sending
 
 __all__ = [
+    "Announced",
     "BadAnswer",
     "ClientAddress",
+    "Pace",
     "Problem",
     "Request",
     "Served",
+    "announced",
     "api_key",
     "first_of",
     "outward_headers",

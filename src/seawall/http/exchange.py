@@ -15,6 +15,7 @@ from seawall.context import CURRENT
 from seawall.errors import DeadlineExceeded, Rejected, SeawallError
 from seawall.http.answers import BadAnswer, Served
 from seawall.http.disguise import Blameless, disguised
+from seawall.http.pacing import Paced
 from seawall.http.propagation import outward_headers
 from seawall.http.repeatable import may_be_sent_twice
 from seawall.http.sending import SENDING
@@ -33,6 +34,9 @@ __all__ = ["Client", "Exchange"]
 ONCE = Failover()
 """What takes the place of a strategy that forks, for a request that may be sent only once: with the terms of such a
 request it goes elsewhere only where nothing was sent."""
+
+UNSENT = Reading(Verdict.IGNORE, again=True, at_once=True)
+"""Says nothing about the endpoint, and cost it nothing: try elsewhere at once."""
 
 
 class Client(Record):
@@ -166,6 +170,9 @@ class Exchange:
             if error.verdict is Verdict.FAIL:
                 return FAILED if again else FINAL
             return ELSEWHERE if again else NOTHING
+        if isinstance(error, Paced):
+            # Nothing was sent, and another endpoint has limits of its own.
+            return UNSENT if self._replayable() else NOTHING
         if is_final(error) or isinstance(error, (Rejected, Blameless)):
             return NOTHING
         if isinstance(error, self._client.never_left):

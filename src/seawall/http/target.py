@@ -30,6 +30,11 @@ class Target(Record):
     authority: str
     server_name: str | None
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port, as it stands in URLs."""
+        return f"{self.scheme}://{_with_port(self.host, self.port, self.scheme)}"
+
     def named(self, location: str, origin: str) -> str:
         """A Location that leads back to this endpoint, as one that leads to `origin` (`"http://inventory"`).
 

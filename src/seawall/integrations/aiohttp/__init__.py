@@ -10,6 +10,7 @@ async with aiohttp.ClientSession(middlewares=[Middleware()]) as session:
 """
 
 from seawall.http.answers import BadAnswer, Served
+from seawall.http.pacing import Pace
 from seawall.http.sending import sending
 
 try:
@@ -21,4 +22,4 @@ except ModuleNotFoundError as error:
         "seawall.integrations.aiohttp needs aiohttp: pip install 'seawall[aiohttp]'", name="aiohttp"
     ) from None
 
-__all__ = ["BadAnswer", "Middleware", "Served", "sending", "served"]
+__all__ = ["BadAnswer", "Middleware", "Pace", "Served", "sending", "served"]

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import aiohttp
 
 from seawall.http.answers import BadAnswer, Served
+from seawall.http.disguise import disguised
 from seawall.http.exchange import Client, Exchange
 from seawall.http.names import Clusters, Names
+from seawall.http.pacing import Pace, Paced, Turn, pace_of
+from seawall.http.target import target_of
 from seawall.http.verdicts import verdict_of_status
 from seawall.integrations.aiohttp import _responses as responses
 from seawall.integrations.aiohttp._requests import abandon, outgoing, read_freely
 from seawall.machines.verdict import Verdict
+from seawall.runtime.aio import ASYNCIO
 from seawall.units import count_of
 
 if TYPE_CHECKING:
@@ -63,6 +67,8 @@ class Middleware:
         clusters: a `Cluster` or several, each for the host of its name; a mapping of hosts to clusters; or a
             `Registry`. Default: all clusters of the default registry, whenever they are made.
         max_body: how many bytes a response of a cluster may have; None for no limit. Default 64 MiB.
+        pace: whether requests, to all hosts, wait until their server has room for them by what its answers say of its
+            limits: True, or a `Pace` with settings of its own.
 
     Raises:
         ConfigError: a strategy that cannot give a response (`Broadcast`, `Failback`, a `Failsafe` whose default is no
@@ -74,29 +80,55 @@ class Middleware:
         >>> middlewares = [Middleware(stock)]  # aiohttp.ClientSession(middlewares=middlewares)
     """
 
-    def __init__(self, clusters: Clusters | None = None, *, max_body: int | None = MOST_BODY) -> None:
+    def __init__(
+        self, clusters: Clusters | None = None, *, max_body: int | None = MOST_BODY, pace: Pace | bool = False
+    ) -> None:
         self._names = Names(clusters, "Middleware(clusters)")
         self._most = None if max_body is None else count_of(max_body, "Middleware(max_body)", most=LARGEST)
+        self._pace = pace_of(pace, "Middleware(pace)")
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request; called by the session."""
         cluster = self._names.find(request.url.host or "")
         if cluster is None:
-            return await handler(request)
+            return await (handler(request) if self._pace is None else _paced(self._pace, request, handler))
         _raise_again(request)
         try:
-            return await _Call(cluster, request, handler, self._most).run()
+            return await _Call(cluster, request, handler, self._most, self._pace).run()
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
             if request.method in RETRIED_BY_AIOHTTP:
                 _given_up.set((_timer_of(request), error))
             raise
 
 
+async def _paced(pace: Pace, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Send a request that goes through no cluster, when it is its turn."""
+    try:
+        turn = await pace.enter(ASYNCIO, pace.key_of(str(request.url.origin()), request))
+    except Paced as error:
+        raise disguised(error, Paced, AIOHTTP.refused) from None
+    try:
+        turn.begin()
+        response = await handler(request)
+        turn.answered(response.status, responses.headers_of(response))
+    except Exception as error:
+        turn.failed(error, AIOHTTP.never_left)
+        raise
+    finally:
+        turn.close()
+    return response
+
+
 class _Call:
     """One request on its way through a cluster."""
 
     def __init__(
-        self, cluster: Cluster[Any], request: ClientRequest, handler: ClientHandlerType, most: int | None
+        self,
+        cluster: Cluster[Any],
+        request: ClientRequest,
+        handler: ClientHandlerType,
+        most: int | None,
+        pace: Pace | None,
     ) -> None:
         self._request = request
         self._handler = handler
@@ -112,6 +144,7 @@ class _Call:
             forkable=not body or isinstance(body, aiohttp.BytesPayload),
         )
         self._most = None if self._exchange.streams else most
+        self._pace = pace
 
     async def run(self) -> ClientResponse:
         """The response; raises what the sender is to see."""
@@ -134,15 +167,30 @@ class _Call:
             await cast("responses.Bad", bad).aclose()
 
     async def _attempt(self, endpoint: Endpoint) -> ClientResponse:
+        """Send the request to one endpoint, when it is its turn."""
+        pace = self._pace
+        if pace is None:
+            return await self._sent(endpoint, None)
+        turn = await pace.enter(ASYNCIO, pace.key_of(target_of(endpoint).origin, self._request))
+        try:
+            return await self._sent(endpoint, turn)
+        finally:
+            turn.close()
+
+    async def _sent(self, endpoint: Endpoint, turn: Turn | None) -> ClientResponse:
         """Send the request to one endpoint."""
         exchange = self._exchange
         if not exchange.forks:
             await self._close(exchange.bad)
         headers = exchange.admit(endpoint)
         request, target = outgoing(self._request, endpoint, headers, forks=exchange.forks)
+        if turn is not None:
+            turn.begin()
         try:
             response = await self._handler(request)
         except BaseException as error:
+            if turn is not None:
+                turn.failed(error, AIOHTTP.never_left)
             abandon(request)
             if not isinstance(error, Exception):
                 raise
@@ -154,6 +202,8 @@ class _Call:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
+        if turn is not None:
+            turn.answered(response.status, responses.headers_of(response))
         read_freely(response)
         responses.bound(response, exchange.body_due_ns, self._most, exchange.body_late)
         responses.rewrite(response, self._request, target)

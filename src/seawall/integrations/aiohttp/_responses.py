@@ -14,7 +14,7 @@ from multidict import CIMultiDictProxy
 from seawall.errors import DeadlineExceeded
 from seawall.http.answers import BadAnswer
 from seawall.http.disguise import disguised
-from seawall.http.retry_after import retry_after
+from seawall.http.rate_fields import Get, wish
 from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota
 from seawall.runtime import clock
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from seawall.http.target import Target
     from seawall.machines.verdict import Verdict
 
-__all__ = ["Bad", "bad", "bound", "rewrite"]
+__all__ = ["Bad", "bad", "bound", "headers_of", "rewrite"]
 
 DRAIN_SECONDS = 0.05
 """How long the rest of a response is read that is passed over, so that its connection can be used again."""
@@ -55,8 +55,14 @@ async def bad(response: ClientResponse, verdict: Verdict, endpoint: Endpoint) ->
     spent = False
     if may_be_quota(status, headers.get("Content-Type")) and (response.content_length or 0) <= MOST_PROBLEM_BYTES:
         spent = is_quota_exceeded(await _read(response, LOOK_SECONDS))
-    wish = retry_after(headers.get("Retry-After"), date=headers.get("Date")) if status in (429, 503) else None
-    return Bad(status, response, verdict=verdict, endpoint=endpoint, retry_after=wish, final=spent)
+    patience = wish(status, headers_of(response))
+    return Bad(status, response, verdict=verdict, endpoint=endpoint, retry_after=patience, final=spent)
+
+
+def headers_of(response: ClientResponse) -> Get:
+    """Gives the value of a header; several are joined by commas."""
+    headers = response.headers
+    return lambda name: ", ".join(headers.getall(name)) if name in headers else None
 
 
 async def _read(response: ClientResponse, seconds: float) -> bytes:

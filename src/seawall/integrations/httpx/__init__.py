@@ -12,8 +12,9 @@ Neither package is imported here: a transport works with the package that its cl
 """
 
 from seawall.http.answers import BadAnswer, Served
+from seawall.http.pacing import Pace
 from seawall.http.sending import sending
 from seawall.integrations.httpx._asynchronous import AsyncTransport
 from seawall.integrations.httpx._synchronous import Transport
 
-__all__ = ["AsyncTransport", "BadAnswer", "Served", "Transport", "sending"]
+__all__ = ["AsyncTransport", "BadAnswer", "Pace", "Served", "Transport", "sending"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from seawall.errors import DeadlineExceeded
 from seawall.http.answers import BadAnswer
 from seawall.http.names import Clusters
+from seawall.http.pacing import Pace, Paced, Turn
+from seawall.http.target import target_of
 from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
 from seawall.integrations.httpx import _requests as requests
 from seawall.integrations.httpx._calm import calm, reading_little
@@ -17,6 +19,7 @@ from seawall.integrations.httpx._inner import Settings
 from seawall.integrations.httpx._kit import Kit, kit_of
 from seawall.machines.verdict import Verdict
 from seawall.runtime import clock
+from seawall.runtime.aio import ASYNCIO
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -55,10 +58,15 @@ class AsyncTransport(Base):
     """
 
     def __init__(
-        self, clusters: Clusters | None = None, *, inner: Any = None, max_body: int | None = requests.MOST_BODY
+        self,
+        clusters: Clusters | None = None,
+        *,
+        inner: Any = None,
+        max_body: int | None = requests.MOST_BODY,
+        pace: Pace | bool = False,
     ) -> None:
         method = "handle_async_request"
-        self._settings = Settings("AsyncTransport", clusters, inner, max_body, method=method, make=_made)
+        self._settings = Settings("AsyncTransport", clusters, inner, max_body, pace, method=method, make=_made)
         if inner is not None:
             calm(inner)
 
@@ -67,8 +75,11 @@ class AsyncTransport(Base):
         kit, cluster = kit_of(request), self._settings.cluster_of(request)
         inner = self._settings.inner(kit)
         if cluster is None:
-            return await inner.handle_async_request(request)
-        return await _Call(kit, inner.handle_async_request, self._settings.most, cluster, request).run()
+            pace = self._settings.pace
+            if pace is None:
+                return await inner.handle_async_request(request)
+            return await _paced(kit, pace, inner.handle_async_request, request)
+        return await _Call(kit, inner.handle_async_request, self._settings, cluster, request).run()
 
     async def aclose(self) -> None:
         for inner in [*self._settings.made, *filter(None, [self._settings.given])]:
@@ -97,11 +108,29 @@ def _made(kit: Kit) -> Any:
     return inner
 
 
+async def _paced(kit: Kit, pace: Pace, send: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
+    """Send a request that goes through no cluster, when it is its turn."""
+    try:
+        turn = await pace.enter(ASYNCIO, pace.key_of(requests.origin_of(request), request))
+    except Paced as error:
+        raise requests.unsent(kit, error) from None
+    try:
+        turn.begin()
+        response = await send(request)
+        turn.answered(response.status_code, response.headers.get)
+    except Exception as error:
+        turn.failed(error, kit.client.never_left)
+        raise
+    finally:
+        turn.close()
+    return response
+
+
 class _Call:
     """One request on its way through a cluster."""
 
     def __init__(
-        self, kit: Kit, send: Callable[[Any], Awaitable[Any]], most: int | None, cluster: Cluster[Any], request: Any
+        self, kit: Kit, send: Callable[[Any], Awaitable[Any]], settings: Settings, cluster: Cluster[Any], request: Any
     ) -> None:
         self._kit = kit
         self._send = send
@@ -109,7 +138,8 @@ class _Call:
         self._tracked, self._bounded = _streams(kit)
         self._body = requests.Body(kit, request.stream, self._tracked)
         self._exchange = requests.exchange_for(kit, cluster, request, self._body)
-        self._most = None if self._exchange.streams else most
+        self._most = None if self._exchange.streams else settings.most
+        self._pace = settings.pace
 
     async def run(self) -> Any:
         """The response; raises what the sender is to see."""
@@ -132,16 +162,31 @@ class _Call:
             await cast("_Bad", bad).aclose()
 
     async def _attempt(self, endpoint: Endpoint) -> Any:
+        """Send the request to one endpoint, when it is its turn."""
+        pace = self._pace
+        if pace is None:
+            return await self._sent(endpoint, None)
+        turn = await pace.enter(ASYNCIO, pace.key_of(target_of(endpoint).origin, self._request))
+        try:
+            return await self._sent(endpoint, turn)
+        finally:
+            turn.close()
+
+    async def _sent(self, endpoint: Endpoint, turn: Turn | None) -> Any:
         """Send the request to one endpoint."""
         exchange = self._exchange
         if not exchange.forks:
             await self._close(exchange.bad)
         headers = exchange.admit(endpoint)
         request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
+        if turn is not None:
+            turn.begin()
         try:
             with reading_little():
                 response = await self._send(request)
         except Exception as error:
+            if turn is not None:
+                turn.failed(error, self._kit.client.never_left)
             other = exchange.failed(error)
             if other is None:
                 raise
@@ -149,6 +194,8 @@ class _Call:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
+        if turn is not None:
+            turn.answered(response.status_code, response.headers.get)
         response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most, exchange.body_late)
         requests.rewritten(response, self._request, target)
         verdict = verdict_of_status(response.status_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
 from seawall.http.names import Clusters, Names
+from seawall.http.pacing import Pace, pace_of
 from seawall.integrations.httpx._kit import PACKAGES, Kit, kit_named
 from seawall.units import count_of, given
 
@@ -28,12 +29,14 @@ class Settings:
         clusters: Clusters | None,
         inner: Any,
         max_body: int | None,
+        pace: Pace | bool,
         *,
         method: str,
         make: Callable[[Kit], Any],
     ) -> None:
         self._names = Names(clusters, f"{owner}(clusters)")
         self.most = None if max_body is None else count_of(max_body, f"{owner}(max_body)", most=LARGEST)
+        self.pace = pace_of(pace, f"{owner}(pace)")
         if inner is not None and not callable(getattr(inner, method, None)):
             raise ConfigError(f"{given(f'{owner}(inner)', inner)}: expected a transport with {method}()")
         self.given = inner

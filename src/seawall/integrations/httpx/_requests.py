@@ -9,8 +9,9 @@ from seawall.cluster import Cluster
 from seawall.errors import DeadlineExceeded
 from seawall.http.disguise import disguised
 from seawall.http.exchange import Exchange
+from seawall.http.pacing import Paced
 from seawall.http.propagation import HEADERS
-from seawall.http.retry_after import retry_after
+from seawall.http.rate_fields import wish
 from seawall.http.target import Target, target_of
 from seawall.http.verdicts import MOST_PROBLEM_BYTES
 from seawall.runtime import clock
@@ -19,7 +20,19 @@ if TYPE_CHECKING:
     from seawall.cluster.endpoint import Endpoint
     from seawall.integrations.httpx._kit import Kit
 
-__all__ = ["MOST_BODY", "Body", "exchange_for", "is_small", "late", "outgoing", "rewritten", "small_body", "wish_of"]
+__all__ = [
+    "MOST_BODY",
+    "Body",
+    "exchange_for",
+    "is_small",
+    "late",
+    "origin_of",
+    "outgoing",
+    "rewritten",
+    "small_body",
+    "unsent",
+    "wish_of",
+]
 
 MOST_BODY = 64 * 1024 * 1024
 """Bytes of a response, unless the user says otherwise."""
@@ -108,6 +121,16 @@ def outgoing(kit: Kit, request: Any, endpoint: Endpoint, stream: Any, added: Map
     return kit.Request(request.method, url, headers=headers, stream=stream, extensions=extensions), target
 
 
+def origin_of(request: Any) -> str:
+    """Where a request goes that goes through no cluster."""
+    return f"{request.url.scheme}://{request.url.netloc.decode('ascii', 'replace')}"
+
+
+def unsent(kit: Kit, error: Paced) -> BaseException:
+    """The refusal of such a request, as the client knows it."""
+    return disguised(error, Paced, kit.client.refused, _request=None)
+
+
 def rewritten(response: Any, request: Any, target: Target) -> None:
     """Keep a redirect within the cluster."""
     location = response.headers.get("location")
@@ -117,10 +140,8 @@ def rewritten(response: Any, request: Any, target: Target) -> None:
 
 
 def wish_of(response: Any) -> float | None:
-    """The Retry-After of a response that may have one, in seconds."""
-    if response.status_code not in (429, 503):
-        return None
-    return retry_after(response.headers.get("retry-after"), date=response.headers.get("date"))
+    """How long a response asks for patience, in seconds; None if it does not."""
+    return wish(response.status_code, response.headers.get)
 
 
 def small_body(kit: Kit, response: Any, data: bytes | None) -> None:

@@ -10,6 +10,8 @@ from seawall.context import CURRENT
 from seawall.errors import DeadlineExceeded
 from seawall.http.answers import BadAnswer
 from seawall.http.names import Clusters
+from seawall.http.pacing import Pace, Paced, Turn
+from seawall.http.target import target_of
 from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
 from seawall.integrations.httpx import _requests as requests
 from seawall.integrations.httpx._capped import cap, until
@@ -17,7 +19,7 @@ from seawall.integrations.httpx._inner import Settings
 from seawall.integrations.httpx._kit import Kit, kit_of
 from seawall.machines.verdict import Verdict
 from seawall.runtime import clock
-from seawall.runtime.blocking import drive
+from seawall.runtime.blocking import BLOCKING, drive
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,6 +59,8 @@ class Transport(Base):
         inner: the transport that sends. Default: the client's own `HTTPTransport()`.
         max_body: how many bytes a response of a cluster may have, as sent (what it is unpacked to has no
             limit); None for no limit. Default 64 MiB.
+        pace: whether requests, to all hosts, wait until their server has room for them by what its answers say of its
+            limits: True, or a `Pace` with settings of its own.
 
     Raises:
         ConfigError: a strategy that cannot give a response (`Broadcast`, `Failback`, a `Failsafe` whose default is no
@@ -75,9 +79,14 @@ class Transport(Base):
     """
 
     def __init__(
-        self, clusters: Clusters | None = None, *, inner: Any = None, max_body: int | None = requests.MOST_BODY
+        self,
+        clusters: Clusters | None = None,
+        *,
+        inner: Any = None,
+        max_body: int | None = requests.MOST_BODY,
+        pace: Pace | bool = False,
     ) -> None:
-        self._settings = Settings("Transport", clusters, inner, max_body, method="handle_request", make=_made)
+        self._settings = Settings("Transport", clusters, inner, max_body, pace, method="handle_request", make=_made)
         self._capped = inner is None or cap(inner)
 
     def handle_request(self, request: Any) -> Any:
@@ -85,8 +94,9 @@ class Transport(Base):
         kit, cluster = kit_of(request), self._settings.cluster_of(request)
         inner = self._settings.inner(kit)
         if cluster is None:
-            return inner.handle_request(request)
-        return _Call(kit, inner.handle_request, self._capped, self._settings.most, cluster, request).run()
+            pace = self._settings.pace
+            return inner.handle_request(request) if pace is None else _paced(kit, pace, inner.handle_request, request)
+        return _Call(kit, inner.handle_request, self._capped, self._settings, cluster, request).run()
 
     def close(self) -> None:
         for inner in [*self._settings.made, *filter(None, [self._settings.given])]:
@@ -115,6 +125,24 @@ def _made(kit: Kit) -> Any:
     return inner
 
 
+def _paced(kit: Kit, pace: Pace, send: Callable[[Any], Any], request: Any) -> Any:
+    """Send a request that goes through no cluster, when it is its turn."""
+    try:
+        turn = drive(pace.enter(BLOCKING, pace.key_of(requests.origin_of(request), request)))
+    except Paced as error:
+        raise requests.unsent(kit, error) from None
+    try:
+        turn.begin()
+        response = send(request)
+        turn.answered(response.status_code, response.headers.get)
+    except Exception as error:
+        turn.failed(error, kit.client.never_left)
+        raise
+    finally:
+        turn.close()
+    return response
+
+
 class _Call:
     """One request on its way through a cluster."""
 
@@ -123,7 +151,7 @@ class _Call:
         kit: Kit,
         send: Callable[[Any], Any],
         capped: bool,
-        most: int | None,
+        settings: Settings,
         cluster: Cluster[Any],
         request: Any,
     ) -> None:
@@ -134,7 +162,8 @@ class _Call:
         self._tracked, self._bounded = _streams(kit)
         self._body = requests.Body(kit, request.stream, self._tracked)
         self._exchange = requests.exchange_for(kit, cluster, request, self._body)
-        self._most = None if self._exchange.streams else most
+        self._most = None if self._exchange.streams else settings.most
+        self._pace = settings.pace
 
     def run(self) -> Any:
         """The response; raises what the sender is to see."""
@@ -155,6 +184,17 @@ class _Call:
             cast("_Bad", bad).close()
 
     def _attempt(self, endpoint: Endpoint) -> Any:
+        """Send the request to one endpoint, when it is its turn."""
+        pace = self._pace
+        if pace is None:
+            return self._sent(endpoint, None)
+        turn = drive(pace.enter(BLOCKING, pace.key_of(target_of(endpoint).origin, self._request)))
+        try:
+            return self._sent(endpoint, turn)
+        finally:
+            turn.close()
+
+    def _sent(self, endpoint: Endpoint, turn: Turn | None) -> Any:
         """Send the request to one endpoint."""
         exchange, due = self._exchange, CURRENT.get().deadline_ns
         if not exchange.forks:
@@ -163,9 +203,13 @@ class _Call:
         request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
         if due is not None:
             _cut_timeouts(request, due)
+        if turn is not None:
+            turn.begin()
         try:
             response = until(due, self._send, request, begun=False)
         except Exception as error:  # noqa: BLE001  # it is raised, in one form or another
+            if turn is not None:
+                turn.failed(error, self._kit.client.never_left)
             other = exchange.failed(error)
             try:
                 if isinstance(error, self._kit.TimeoutException) and due is not None and due <= clock.now_ns():
@@ -175,6 +219,8 @@ class _Call:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
+        if turn is not None:
+            turn.answered(response.status_code, response.headers.get)
         response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most, exchange.body_late)
         requests.rewritten(response, self._request, target)
         verdict = verdict_of_status(response.status_code)

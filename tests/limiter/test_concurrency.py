@@ -18,10 +18,13 @@ from seawall import (
     ConcurrencyLimit,
     ConfigError,
     DeadlineExceeded,
+    Limiter,
     Memory,
     Policy,
+    RateLimit,
     RateLimited,
     Retry,
+    TokenBucket,
     deadline,
     events,
 )
@@ -178,6 +181,15 @@ def test_a_wrong_setting_is_an_error_that_names_it(wrong: dict[str, Any]) -> Non
     with pytest.raises(ConfigError) as caught:
         ConcurrencyLimit(**{"limit": 1, **wrong})
     assert next(iter(wrong)) in str(caught.value)
+
+
+def test_it_is_no_rate_and_says_how_it_is_used() -> None:
+    limit: Any = ConcurrencyLimit(1)
+    for mistaken in (limit, {"requests": TokenBucket("1/s"), "concurrent": limit}):
+        with pytest.raises(ConfigError, match=r"with limit\.slot\(key\)"):
+            Limiter(mistaken)
+    with pytest.raises(ConfigError, match=r"Concurrency\(\.\.\.\)"):
+        RateLimit(limit)
 
 
 def test_a_key_must_tell_callers_apart() -> None:
@@ -444,4 +456,4 @@ async def test_the_decorator_is_such_a_policy(world: World) -> None:
     assert policy.name == "exports"
     for wrong in ({"limit": 3}, {"limit": limit, "max_wait": -1}, {"limit": limit, "key": "user"}):
         with pytest.raises(ConfigError):
-            Concurrency(**wrong)  # type: ignore[arg-type]
+            Concurrency(**wrong)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,6 +34,8 @@ class Far:
         self.leases = Leases()
         self.lock = threading.Lock()
         self.steps: list[str] = []
+        self.during: Callable[[], object] = lambda: None
+        """Done in the midst of a renewal."""
         self.out = False
         self.wrong = False
 
@@ -74,6 +77,7 @@ class Far:
             renewed = self.leases.renew(lease.number, now, self.rules.capacity, self.rules.lease_ns)
         if renewed is not Renewed.LOST:
             lease.until_ns = now + self.rules.lease_ns
+        self.during()
         await self.trip(runtime)
         return renewed
 
@@ -253,6 +257,51 @@ def test_a_thread_that_ends_in_the_midst_of_a_renewal_leaves_nothing_behind(monk
         assert far.inside == 0
     until(lambda: not limit.keeper._running)
     assert far.inside == 0
+
+
+def test_a_block_that_is_finalized_in_the_midst_of_its_own_renewal_is_given_back_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The collector runs in any thread, and so in that of the limit: there it must neither wait for itself nor be
+    overtaken by the renewal, which would take the slot again."""
+    monkeypatch.setattr("seawall.limiter.keeper.IDLE_SECONDS", 0.05)
+    far = Far()
+    limit = ConcurrencyLimit(1, lease="60ms", store=far)
+
+    def hold() -> Any:
+        with limit.slot("ann"):
+            yield
+
+    held = hold()
+    next(held)
+    order: list[str] = []
+
+    def collect() -> None:
+        held.close()
+        order.extend(far.steps)
+
+    far.during = collect
+    until(lambda: "release" in far.steps)
+    until(lambda: not limit.keeper._running)
+    assert order == ["renew"], "the release comes after the renewal"
+    assert far.steps == ["renew", "release"]
+    assert far.inside == 0
+
+
+@pytest.mark.parametrize("renewals", [0, 5])
+def test_an_abandoned_block_of_a_thread_is_not_renewed(monkeypatch: pytest.MonkeyPatch, renewals: int) -> None:
+    monkeypatch.setattr("seawall.limiter.keeper.IDLE_SECONDS", 0.05)
+    far = Far()
+    limit = ConcurrencyLimit(1, lease="150ms", store=far)
+    block = limit.slot("ann")
+    block.__enter__()
+    until(lambda: far.steps.count("renew") >= renewals)
+    del block
+    gc.collect()
+    begun = clock.now_ns()
+    until(lambda: not far.inside)
+    assert clock.now_ns() - begun < 200_000_000
+    until(lambda: not limit.keeper._running)
 
 
 def test_a_slot_is_given_back_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,7 @@ class ConcurrencyLimit:
             if patience == 0:
                 raise self._answers.refusal(decision)
         elif patience == 0:
-            raise self._answers.refusal(await self.table.look(runtime, ask.key))
+            raise self._answers.refusal(self._answers.behind(ask))
         return await self._wait(runtime, ask, patience)
 
     async def _wait(self, runtime: Runtime, ask: Ask, patience: int | None) -> Slot:

@@ -60,8 +60,9 @@ class RateLimit(Spec):
         name: str | None = None,
     ) -> None:
         if not isinstance(limiter, (Limiter, LimitSpec)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            hint = "; for a ConcurrencyLimit there is Concurrency(...)" if hasattr(limiter, "slot") else ""
             raise ConfigError(
-                f"RateLimit(limiter={limiter!r}): expected a Limiter, or a limit such as TokenBucket(...)"
+                f"RateLimit(limiter={limiter!r}): expected a Limiter, or a limit such as TokenBucket(...){hint}"
             )
         check_predicate(key, "RateLimit(key)", "a function of the call's arguments")
         if callable(cost):

@@ -339,7 +339,8 @@ def _by_name(limiter: str, limits: LimitSpec | Mapping[str, LimitSpec]) -> dict[
     named = dict(limits) if isinstance(limits, Mapping) else {getattr(limits, "name", ""): limits}
     for name, spec in named.items():
         if not isinstance(spec, LimitSpec):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-            raise ConfigError(f"{limiter}: {spec!r}: expected TokenBucket(...), SlidingWindow(...) or the like")
+            hint = "; a ConcurrencyLimit is used by itself: with limit.slot(key)" if hasattr(spec, "slot") else ""
+            raise ConfigError(f"{limiter}: {spec!r}: expected TokenBucket(...), SlidingWindow(...) or the like{hint}")
         if not name or not isinstance(name, str):
             raise ConfigError(f"{limiter}: {name!r}: expected a name for each limit")
     if not named:

@@ -1,20 +1,23 @@
-"""The file of a store: how it is made, opened and closed, and what becomes of one that is corrupt."""
+"""The file of a store: how it is made, opened and closed."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from seawall.errors import BackendUnavailable
-from seawall.outbox.sqlite import schema
-from seawall.outbox.sqlite.faults import is_busy
+from seawall.outbox.sqlite import aside, schema
+from seawall.outbox.sqlite.faults import is_corrupt
 
 __all__ = ["File"]
 
 MOST_WAL = 16 * 1024 * 1024
-"""Bytes of the log that stay after it was written back; it is written back from 4 MiB on."""
+"""Bytes of the log that stay after it was written back; SQLite writes it back from 1,000 pages on."""
+_LEAKED: list[sqlite3.Connection] = []
+"""Connections of a parent that was forked in the middle of a step. Closing them would be as wrong as using them."""
 
 
 class File:
@@ -22,38 +25,78 @@ class File:
 
     def __init__(self, path: str, synchronous: str) -> None:
         self.path = path
+        self.opened = 0
+        """How many times it was opened here."""
+        self.kept: str | None = None
+        """Where a corrupt predecessor lies."""
         self._synchronous = synchronous
         self._db: sqlite3.Connection | None = None
+        self._suspect = self._spoilt = False
 
     def connection(self, timeout_ms: int) -> sqlite3.Connection:
         """The connection, opened if there is none. Raises `BackendUnavailable`, or what SQLite raises."""
         if self._db is None:
             self._db = self._open(timeout_ms)
+            self.opened += 1
         return self._db
 
     def drop(self) -> None:
         """Close the connection; what it had not committed is undone."""
         db, self._db = self._db, None
         if db is not None:
-            try:
-                db.close()
-            except sqlite3.Error:
-                pass  # whatever was wrong with it has been told
+            _close(db)
+            aside.closed(self.path)
+
+    def __del__(self) -> None:
+        if getattr(self, "_db", None) is not None:
+            self.drop()
+
+    def suspect(self) -> None:
+        """Look at the whole file when it is opened next: SQLite has found fault with it."""
+        self._suspect = True
+
+    def spoil(self) -> None:
+        """This is a child, forked while a step was under way: SQLite's locks of the parent seem to be its own."""
+        if self._db is not None:
+            _LEAKED.append(self._db)
+            self._db = None
+        self._spoilt = True
+
+    # -- opening ---------------------------------------------------------------------------------------------------
 
     def _open(self, timeout_ms: int) -> sqlite3.Connection:
+        if self._spoilt:
+            raise BackendUnavailable(
+                f"{self.path} cannot be used in this process, which was forked while a step was under way; fork before "
+                "using the outbox, or start the process by spawn"
+            )
         self._make()
-        # `mode=rw`: SQLite would make a file that anybody may read.
-        db = sqlite3.connect(
-            f"file:{quote(os.path.abspath(self.path))}?mode=rw",  # noqa: PTH100  # never follows links
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=timeout_ms / 1e3,
-        )
+        aside.opened(self.path)
+        db: sqlite3.Connection | None = None
         try:
+            # Not `rwc`: SQLite would make a file that anybody may read.
+            db = sqlite3.connect(
+                f"file:{quote(os.path.abspath(self.path))}?mode=rw",  # links stay as they are
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=timeout_ms / 1e3,
+            )
+            if self._suspect:
+                aside.check(db, timeout_ms)
+                self._suspect = False
             self._prepare(db)
-        except BaseException:
-            db.close()
+        except BaseException as error:
+            if db is not None:
+                _close(db)
+            aside.closed(self.path)
+            if isinstance(error, sqlite3.Error) and is_corrupt(error):
+                self.kept = aside.keep(self.path, error)
+                self._suspect = False
+                raise BackendUnavailable(
+                    f"{self.path} is corrupt ({error}); it is kept as {self.kept}, and the outbox begins anew: "
+                    "see what can be saved of it"
+                ) from error
             raise
         return db
 
@@ -65,28 +108,28 @@ class File:
         except FileNotFoundError:
             parent = Path(self.path).parent
             raise BackendUnavailable(
-                f"{self.path}: there is no directory {parent}: make it, or give another path"
+                f"{self.path}: there is no directory {parent}; make it, or give another path"
             ) from None
 
     def _prepare(self, db: sqlite3.Connection) -> None:
+        # Before anything is changed: it may be another's.
+        found = schema.look(db, self.path)
         if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
-                raise BackendUnavailable(f"{self.path}: no write-ahead log is possible here (journal_mode is {mode!r})")
+                raise BackendUnavailable(f"{self.path}: its file system allows no write-ahead log (got {mode!r})")
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # Where fsync alone does not reach the disk: macOS. Elsewhere it does nothing.
         db.execute("PRAGMA fullfsync = 1")
         db.execute(f"PRAGMA journal_size_limit = {MOST_WAL}")
-        db.execute("PRAGMA temp_store = MEMORY")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        if (application, version) != (schema.APPLICATION, schema.VERSION):
+        if found != schema.VERSION:
             db.execute("BEGIN IMMEDIATE")
-            try:
-                schema.prepare(db, self.path)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+            schema.prepare(db, self.path)
+            db.execute("COMMIT")
         db.execute("PRAGMA busy_timeout = 0")
+
+
+def _close(db: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # what was wrong with it has been told
+        db.close()

@@ -21,7 +21,7 @@ import sqlite3
 
 from seawall.errors import BackendUnavailable
 
-__all__ = ["APPLICATION", "COLUMNS", "VERSION", "prepare"]
+__all__ = ["APPLICATION", "COLUMNS", "VERSION", "look", "prepare"]
 
 APPLICATION = 0x5EA_3A11
 """Tells a file of ours from another's: `PRAGMA application_id`."""
@@ -56,30 +56,38 @@ STEPS: dict[int, tuple[str, ...]] = {}
 """What makes a file of version n one of version n + 1."""
 
 
-def prepare(db: sqlite3.Connection, path: str) -> None:
-    """Make the tables if there are none, or bring older ones up to date. Within a transaction that holds the file.
+def look(db: sqlite3.Connection, path: str) -> int:
+    """The version of the tables; 0 if there are none. Changes nothing.
 
-    Raises `BackendUnavailable` for a file that is another's or newer, and has changed nothing then.
+    Raises `BackendUnavailable` for a file that is another's, or newer.
     """
     application = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
     if application == 0 and version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-        for statement in TABLES:
-            db.execute(statement)
-        db.execute(f"PRAGMA application_id = {APPLICATION}")
-        db.execute(f"PRAGMA user_version = {VERSION}")
-        return
+        return 0
     if application != APPLICATION:
         raise BackendUnavailable(
-            f"{path} is a database of another application; it is left as it is: give the outbox a path of its own"
+            f"{path} is a database of another application, and is left as it is: give the outbox a path of its own"
         )
     if version > VERSION:
         raise BackendUnavailable(
-            f"{path} was written by a newer Seawall (its schema is {version}, this one knows {VERSION}); it is left "
-            "as it is: use that Seawall here too, or give another path"
+            f"{path} was written by a newer Seawall (version {version} of its tables, this one knows {VERSION}), and "
+            "is left as it is: use that Seawall here too, or give another path"
         )
+    return version
+
+
+def prepare(db: sqlite3.Connection, path: str) -> None:
+    """Make the tables, or bring older ones up to date, within a transaction that holds the file. Raises as `look`."""
+    # Another process may have done it since it was looked at.
+    version = look(db, path)
+    if version == 0:
+        for statement in TABLES:
+            db.execute(statement)
+        db.execute(f"PRAGMA application_id = {APPLICATION}")
+        version = VERSION
     while version < VERSION:
         for statement in STEPS[version]:
             db.execute(statement)
         version += 1
-        db.execute(f"PRAGMA user_version = {version}")
+    db.execute(f"PRAGMA user_version = {version}")

@@ -19,6 +19,10 @@ from seawall.outbox.store import Lease, Stats
 __all__ = ["MOST_DROPPED_LISTED", "Steps", "work_of"]
 
 MOST_DROPPED_LISTED = 1_000
+SHRINK_EVERY = 16
+"""Leases, for each look at how much of the file is empty."""
+EMPTY_PAGES = 1_024
+"""How many empty pages stay in the file for what comes next: 4 MiB."""
 Db = sqlite3.Connection
 
 _FIELDS = (
@@ -38,10 +42,11 @@ _FIELDS = (
 )
 _MARKS = ", ".join("?" * len(_FIELDS))
 _INSERT = f"""INSERT INTO work (ready, blocked, {COLUMNS}) SELECT ?, ?, {_MARKS}
-    WHERE NOT EXISTS (SELECT 1 FROM dead WHERE id = ?) ON CONFLICT (id) DO NOTHING"""  # noqa: S608  # names alone
+    WHERE NOT EXISTS (SELECT 1 FROM dead WHERE id = ?) ON CONFLICT (id) DO NOTHING"""
 _BEHIND = "SELECT 1 FROM work WHERE order_key = ? LIMIT 1"
-_SPAN = "SELECT ifnull((SELECT max(arrival) FROM work) - (SELECT min(arrival) FROM work) + 1, 0), (SELECT count(*) FROM dead)"
-_COUNT = "SELECT count(*) FROM work"
+_SPAN = """SELECT ifnull((SELECT max(arrival) FROM work) - (SELECT min(arrival) FROM work) + 1, 0)
+    + ifnull((SELECT max(place) FROM dead) - (SELECT min(place) FROM dead) + 1, 0)"""
+_COUNT = "SELECT (SELECT count(*) FROM work), (SELECT count(*) FROM dead)"
 _HELD = "SELECT 1 FROM work WHERE id = ? UNION ALL SELECT 1 FROM dead WHERE id = ?"
 _EXPIRED = "SELECT arrival FROM work WHERE until <= ?"
 _EXPIRE = "UPDATE work SET until = NULL, ready = ? WHERE until <= ?"
@@ -51,7 +56,7 @@ _NEXT = """SELECT ready, arrival FROM work WHERE until IS NULL AND blocked = 0 A
     ORDER BY ready, arrival LIMIT ?"""
 _FIRST_END = "SELECT min(until) FROM work WHERE until IS NOT NULL"
 _GIVE = "UPDATE work SET until = ?, token = ?, attempts = attempts + 1 WHERE arrival = ?"
-_READ = f"SELECT {COLUMNS} FROM work WHERE arrival = ?"  # noqa: S608
+_READ = f"SELECT {COLUMNS} FROM work WHERE arrival = ?"
 _RENEW = "UPDATE work SET until = ? WHERE arrival = ? AND token = ?"
 _ORDER = "SELECT order_key FROM work WHERE arrival = ? AND token = ?"
 _FORGET = "DELETE FROM work WHERE arrival = ?"
@@ -61,11 +66,11 @@ _UNBLOCK_ALL = """UPDATE work SET blocked = 0 WHERE blocked = 1
     AND arrival IN (SELECT min(arrival) FROM work WHERE order_key IS NOT NULL GROUP BY order_key)"""
 _RETRY = """UPDATE work SET until = NULL, token = NULL, ready = ?, due = ?, last_error = ifnull(?, last_error),
     attempts = attempts - ? WHERE arrival = ? AND token = ?"""
-_BURY = f"INSERT INTO dead ({COLUMNS}) SELECT {COLUMNS} FROM work WHERE arrival = ?"  # noqa: S608
+_BURY = f"INSERT INTO dead ({COLUMNS}) SELECT {COLUMNS} FROM work WHERE arrival = ?"
 _CAUSE = "UPDATE dead SET ended = ?, last_error = ? WHERE place = ?"
-_OLDEST_DEAD = f"SELECT place, {COLUMNS} FROM dead ORDER BY place LIMIT 1"  # noqa: S608
-_OLDEST_WAITING = f"SELECT arrival, {COLUMNS} FROM work WHERE until IS NULL ORDER BY arrival LIMIT 1"  # noqa: S608
-_DROP = f"INSERT INTO dropped ({COLUMNS}) VALUES ({_MARKS})"  # noqa: S608
+_OLDEST_DEAD = f"SELECT place, {COLUMNS} FROM dead ORDER BY place LIMIT 1"
+_OLDEST_WAITING = f"SELECT arrival, {COLUMNS} FROM work WHERE until IS NULL ORDER BY arrival LIMIT 1"
+_DROP = f"INSERT INTO dropped ({COLUMNS}) VALUES ({_MARKS})"
 _DROPPED = "SELECT seq FROM sqlite_sequence WHERE name = 'dropped'"
 _SHORTEN = "DELETE FROM dropped WHERE place <= ?"
 
@@ -108,24 +113,50 @@ class Steps:
     def __init__(self, most: int, *, drops: bool) -> None:
         self._most = most
         self._drops = drops
+        self._held = self._dead = 0
+        self._version: int | None = None
+        """Of the file when these were counted: of how it was last changed by others. None if they may be wrong."""
+        self._leases = 0
+
+    def forget(self) -> None:
+        """What was done may have been undone, or the connection may be another."""
+        self._version = None
+
+    def _count(self, db: Db) -> tuple[int, int]:
+        """How many are held, and dead: counted once, and again when another connection has changed the file."""
+        version = db.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._version:
+            self._held, self._dead = db.execute(_COUNT).fetchone()
+            self._version = version
+        return self._held, self._dead
+
+    def _add(self, db: Db, work: Work, ready_ns: int) -> None:
+        key = work.order_key
+        blocked = key is not None and db.execute(_BEHIND, (key,)).fetchone() is not None
+        self._held += db.execute(_INSERT, (ready_ns, int(blocked), *_row_of(work), work.id)).rowcount
+
+    def _lose(self, db: Db, arrival: int, order_key: str | None) -> None:
+        """Out of `work`; the next of its order key may go."""
+        db.execute(_FORGET, (arrival,))
+        self._held -= 1
+        if order_key is not None:
+            db.execute(_UNBLOCK, (order_key,))
 
     # -- in --------------------------------------------------------------------------------------------------------
 
     def put(self, db: Db, work: Work) -> list[Work]:
         dropped: list[Work] = []
         # Not more than their places span are held: while that leaves room nothing need be counted.
-        span, dead = db.execute(_SPAN).fetchone()
-        if span + dead >= self._most:
+        if db.execute(_SPAN).fetchone()[0] >= self._most:
             if db.execute(_HELD, (work.id, work.id)).fetchone() is not None:
                 return []
-            dropped = self._make_room(db, dead)
-        key = work.order_key
-        blocked = key is not None and db.execute(_BEHIND, (key,)).fetchone() is not None
-        db.execute(_INSERT, (work.due_ns, int(blocked), *_row_of(work), work.id))
+            dropped = self._make_room(db)
+        self._add(db, work, work.due_ns)
         return dropped
 
-    def _make_room(self, db: Db, dead: int) -> list[Work]:
-        total = db.execute(_COUNT).fetchone()[0] + dead
+    def _make_room(self, db: Db) -> list[Work]:
+        held, dead = self._count(db)
+        total = held + dead
         excess = total + 1 - self._most
         if excess <= 0:
             return []
@@ -138,14 +169,14 @@ class Steps:
             raise NotQueued(f"the backlog is full ({total} of {self._most} records, and nothing may be dropped for it)")
         return [self._drop_oldest(db) for _ in range(excess)]
 
-    @staticmethod
-    def _drop_oldest(db: Db) -> Work:
+    def _drop_oldest(self, db: Db) -> Work:
         row = db.execute(_OLDEST_DEAD).fetchone()
         if row is not None:
             db.execute("DELETE FROM dead WHERE place = ?", row[:1])
+            self._dead -= 1
         else:
             row = db.execute(_OLDEST_WAITING).fetchone()
-            _lose(db, row[0], work_of(row[1:]).order_key)
+            self._lose(db, row[0], work_of(row[1:]).order_key)
         trace = work_of(row[1:]).replace(payload=b"", ended="backlog")
         place = db.execute(_DROP, _row_of(trace)).lastrowid
         db.execute(_SHORTEN, ((place or 0) - MOST_DROPPED_LISTED,))
@@ -182,6 +213,9 @@ class Steps:
         end = db.execute(_FIRST_END).fetchone()[0]
         if end is not None:
             instants.append(end)
+        self._leases += 1
+        if not leases or not self._leases % SHRINK_EVERY:
+            _shrink(db)
         return leases, max(0, min(instants) - now) if instants else None
 
     def renew(self, db: Db, lease: Lease, ttl_ns: int, wall_ns: Callable[[], int]) -> bool:
@@ -192,7 +226,7 @@ class Steps:
         row = db.execute(_ORDER, place).fetchone()
         if row is None:
             return False
-        _lose(db, place[0], row[0])
+        self._lose(db, place[0], row[0])
         return True
 
     def retry(self, db: Db, lease: Lease, at_ns: int, error: str | None, *, attempted: bool) -> bool:
@@ -206,20 +240,21 @@ class Steps:
             return False
         grave = db.execute(_BURY, place[:1]).lastrowid
         db.execute(_CAUSE, (why, error, grave))
-        _lose(db, place[0], row[0])
+        self._dead += 1
+        self._lose(db, place[0], row[0])
         return True
 
     # -- by hand ---------------------------------------------------------------------------------------------------
 
     def stats(self, db: Db) -> Stats:
-        total = db.execute(_COUNT).fetchone()[0]
+        held, dead = self._count(db)
         leased = db.execute("SELECT count(*) FROM work WHERE until IS NOT NULL").fetchone()[0]
         dropped = db.execute(_DROPPED).fetchone()
         oldest = db.execute("SELECT created FROM work ORDER BY arrival LIMIT 1").fetchone()
         return Stats(
-            waiting=total - leased,
+            waiting=held - leased,
             leased=leased,
-            dead=db.execute("SELECT count(*) FROM dead").fetchone()[0],
+            dead=dead,
             dropped=0 if dropped is None else dropped[0],
             oldest_ns=None if oldest is None else oldest[0],
         )
@@ -229,20 +264,20 @@ class Steps:
         which = {"waiting": "until IS NULL AND ", "leased": "until IS NOT NULL AND "}.get(state, "")
         start = -1
         if after is not None:
-            row = db.execute(f"SELECT {place} FROM {table} WHERE id = ?", (after,)).fetchone()  # noqa: S608
+            row = db.execute(f"SELECT {place} FROM {table} WHERE id = ?", (after,)).fetchone()
             if row is None:
                 # It has gone since. Ids sort by the time at which they were made, so this is near where it was.
-                sql = f"SELECT {place} - 1 FROM {table} WHERE id > ? ORDER BY id LIMIT 1"  # noqa: S608
+                sql = f"SELECT {place} - 1 FROM {table} WHERE id > ? ORDER BY id LIMIT 1"
                 row = db.execute(sql, (after,)).fetchone()
             if row is None:
                 return []
             start = row[0]
-        sql = f"SELECT {COLUMNS} FROM {table} WHERE {which}{place} > ? ORDER BY {place} LIMIT ?"  # noqa: S608
+        sql = f"SELECT {COLUMNS} FROM {table} WHERE {which}{place} > ? ORDER BY {place} LIMIT ?"
         return [work_of(row) for row in db.execute(sql, (start, limit))]
 
     def find(self, db: Db, key: str) -> Work | None:
         for table in ("work", "dead"):
-            row = db.execute(f"SELECT {COLUMNS} FROM {table} WHERE id = ?", (key,)).fetchone()  # noqa: S608
+            row = db.execute(f"SELECT {COLUMNS} FROM {table} WHERE id = ?", (key,)).fetchone()
             if row is not None:
                 return work_of(row)
         return None
@@ -250,26 +285,27 @@ class Steps:
     def replay(self, db: Db, ids: Collection[str] | None, wall_ns: Callable[[], int]) -> int:
         count, now = 0, wall_ns()
         for place in _places(db, "dead", "place", ids):
-            row = db.execute(f"SELECT {COLUMNS} FROM dead WHERE place = ?", (place,)).fetchone()  # noqa: S608
+            row = db.execute(f"SELECT {COLUMNS} FROM dead WHERE place = ?", (place,)).fetchone()
             db.execute("DELETE FROM dead WHERE place = ?", (place,))
+            self._dead -= 1
             work = work_of(row)
             life = work.expires_ns - work.created_ns
             work = work.replace(attempts=0, ended="", created_ns=now, due_ns=now, expires_ns=now + life)
-            key = work.order_key
-            blocked = key is not None and db.execute(_BEHIND, (key,)).fetchone() is not None
-            db.execute(_INSERT, (now, int(blocked), *_row_of(work), work.id))
+            self._add(db, work, now)
             count += 1
         return count
 
     def purge(self, db: Db, state: str, ids: Collection[str] | None) -> int:
         if state != "waiting":
+            self.forget()
             if ids is None:
-                return db.execute(f"DELETE FROM {state} WHERE true").rowcount  # noqa: S608
+                return db.execute(f"DELETE FROM {state} WHERE true").rowcount
             places = [(place,) for place in _places(db, state, "place", ids)]
-            db.executemany(f"DELETE FROM {state} WHERE place = ?", places)  # noqa: S608
+            db.executemany(f"DELETE FROM {state} WHERE place = ?", places)
             return len(places)
         if ids is None:
             count = db.execute("DELETE FROM work WHERE until IS NULL").rowcount
+            self.forget()
             db.execute(_UNBLOCK_ALL)
             return count
         count = 0
@@ -277,7 +313,7 @@ class Steps:
             sql = "SELECT order_key FROM work WHERE arrival = ? AND until IS NULL"
             row = db.execute(sql, (arrival,)).fetchone()
             if row is not None:
-                _lose(db, arrival, row[0])
+                self._lose(db, arrival, row[0])
                 count += 1
         return count
 
@@ -293,17 +329,17 @@ def _lanes(db: Db) -> list[tuple[str, int]]:
     return lanes
 
 
-def _lose(db: Db, arrival: int, order_key: str | None) -> None:
-    """Out of `work`; the next of its order key may go."""
-    db.execute(_FORGET, (arrival,))
-    if order_key is not None:
-        db.execute(_UNBLOCK, (order_key,))
+def _shrink(db: Db) -> None:
+    """Give empty pages back to the file system, an eighth at a time, if they are the greater part of the file."""
+    empty = db.execute("PRAGMA freelist_count").fetchone()[0]
+    if empty > EMPTY_PAGES and 2 * empty > db.execute("PRAGMA page_count").fetchone()[0]:
+        db.execute(f"PRAGMA incremental_vacuum({min(EMPTY_PAGES, empty // 8)})").fetchall()
 
 
 def _places(db: Db, table: str, place: str, ids: Iterable[str] | None) -> list[int]:
     """Where the records with these ids lie (None: all), longest there first."""
     if ids is None:
-        return [row[0] for row in db.execute(f"SELECT {place} FROM {table} ORDER BY {place}")]  # noqa: S608
-    sql = f"SELECT {place} FROM {table} WHERE id = ?"  # noqa: S608
+        return [row[0] for row in db.execute(f"SELECT {place} FROM {table} ORDER BY {place}")]
+    sql = f"SELECT {place} FROM {table} WHERE id = ?"
     rows = (db.execute(sql, (key,)).fetchone() for key in set(ids))
     return sorted(row[0] for row in rows if row is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
@@ -11,18 +12,22 @@ from seawall.errors import ConfigError
 from seawall.outbox.record import Work
 from seawall.outbox.sqlite.desk import Desk
 from seawall.outbox.sqlite.file import File
+from seawall.outbox.sqlite.forking import join
+from seawall.outbox.sqlite.news import News
+from seawall.outbox.sqlite.step import ALONE, READ, WRITE
 from seawall.outbox.sqlite.steps import Steps
 from seawall.outbox.store import STATES, Lease, Stats
 from seawall.outbox.urls import BACKLOG, check_limits
 from seawall.runtime import clock
 from seawall.runtime.protocol import Runtime
-from seawall.runtime.section import Section
 from seawall.units import Duration, count_of, duration_ns, given
 
 __all__ = ["SqliteStore"]
 
 T = TypeVar("T")
 SYNCHRONOUS = ("full", "normal")
+NEWS_MS = 1_000
+"""How long a look for news may wait for the file, if it must be opened."""
 _FORM = "sqlite:///path/to/file.db (a path from here) or sqlite:////path/to/file.db (from the root)"
 
 
@@ -74,11 +79,12 @@ class SqliteStore:
         self.synchronous = synchronous
         timeout_ns = duration_ns(timeout, f"{owner}(timeout)", zero=False)
         self._steps = Steps(self._most, drops=drops)
-        self._desk = Desk(File(self.path, synchronous), timeout_ns)
-        self._lock = Section()
-        self._listeners: tuple[Callable[[], object], ...] = ()
+        self._desk = Desk(File(self.path, synchronous), timeout_ns, self._steps.forget)
+        self._news = News(self._others_wrote)
+        self._seen: tuple[int, int] | None = None
         self._blocking = _Open(self, is_async=False)
         self._async = _Open(self, is_async=True)
+        join(self)
 
     @classmethod
     def from_url(cls, url: str, *, name: str, **limits: Any) -> SqliteStore:
@@ -92,7 +98,7 @@ class SqliteStore:
         for field, _ in settings:
             if field not in ("synchronous", "timeout"):
                 raise ConfigError(f"{given('Outbox(store)', url)}: no setting {field!r}; known: synchronous, timeout")
-        return cls(unquote(place[1:]), owner="Outbox", **dict(settings), **limits)
+        return cls(unquote(place[1:]), owner="Outbox", **{**dict[str, Any](settings), **limits})
 
     def open(self, runtime: Runtime) -> _Open:
         return self._async if runtime.is_async else self._blocking
@@ -100,32 +106,44 @@ class SqliteStore:
     # -- news ------------------------------------------------------------------------------------------------------
 
     def listen(self, wake: Callable[[], object]) -> Callable[[], None]:
-        def entry() -> object:
-            return wake()
+        return self._news.listen(wake)
 
-        def deaf() -> None:
-            with self._lock:
-                self._listeners = tuple(other for other in self._listeners if other is not entry)
+    def _others_wrote(self) -> bool:
+        """Whether another connection has changed the file since the last look."""
 
-        with self._lock:
-            self._listeners = (*self._listeners, entry)
-        return deaf
+        def look(file: File) -> tuple[int, int]:
+            version: int = file.connection(NEWS_MS).execute("PRAGMA data_version").fetchone()[0]
+            return file.opened, version
 
-    def _tell(self) -> None:
-        for wake in self._listeners:
-            wake()
+        before, self._seen = self._seen, self._desk.call(look, ALONE)
+        return self._seen != before
+
+    # -- forks -----------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        self._desk.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        self._desk.after_fork_in_parent()
+
+    def after_fork_in_child(self) -> None:
+        self._steps.forget()
+        self._news.renew()
+        self._desk.after_fork_in_child()
 
     def snapshot(self) -> dict[str, Any]:
-        desk = self._desk
+        turn, file = self._desk.turn, self._desk.file
         return {
             "durable": True,
             "path": self.path,
             "synchronous": self.synchronous,
             "backlog": self._most,
             "when_full": self.when_full,
-            "steps": desk.steps,
-            "commits": desk.commits,
-            "failures": desk.failures,
+            "steps": turn.steps,
+            "commits": turn.commits,
+            "failures": turn.failures,
+            "opened": file.opened,
+            "corrupt_kept_as": file.kept,
         }
 
     def __repr__(self) -> str:
@@ -136,63 +154,77 @@ class _Open:
     """The store as threads or coroutines use it: how they wait is all that differs."""
 
     def __init__(self, store: SqliteStore, *, is_async: bool) -> None:
-        self._store = store
         self._is_async = is_async
         self._desk = store._desk  # pyright: ignore[reportPrivateUsage]  # one thing in two parts
         self._steps = store._steps  # pyright: ignore[reportPrivateUsage]
+        self._tell = store._news.tell  # pyright: ignore[reportPrivateUsage]
 
-    async def _do(self, run: Callable[[sqlite3.Connection], T], *, tells: bool = True, writes: bool = True) -> T:
-        value = await self._desk.acall(run, writes=writes) if self._is_async else self._desk.call(run, writes=writes)
-        if tells:
-            self._store._tell()  # pyright: ignore[reportPrivateUsage]
+    async def _write(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        """A step after which something may be leasable that was not."""
+        value = await self._desk.acall(run) if self._is_async else self._desk.call(run)
+        self._tell()
         return value
 
+    async def _read(self, run: Callable[[Any], T], kind: int = READ) -> T:
+        return await self._desk.acall(run, kind) if self._is_async else self._desk.call(run, kind)
+
     async def put(self, work: Work) -> Sequence[Work]:
-        return await self._do(lambda db: self._steps.put(db, work))
+        return await self._write(lambda db: self._steps.put(db, work))
 
     async def lease(self, n: int, ttl_ns: int, skip: Collection[str] = ()) -> tuple[Sequence[Lease], int | None]:
-        return await self._do(lambda db: self._steps.lease(db, n, ttl_ns, skip, clock.wall_ns), tells=False)
+        def run(db: sqlite3.Connection) -> tuple[list[Lease], int | None]:
+            return self._steps.lease(db, n, ttl_ns, skip, clock.wall_ns)
+
+        if not self._is_async:
+            return self._desk.call(run)
+        return await self._desk.acall(run, undo=self._give_back)
+
+    def _give_back(self, brought: tuple[Sequence[Lease], int | None]) -> None:
+        """Nobody knows of these leases, since whoever asked for them was cancelled."""
+        for lease in brought[0]:
+            self._desk.post(
+                partial(self._steps.retry, lease=lease, at_ns=lease.work.due_ns, error=None, attempted=False)
+            )
 
     async def renew(self, lease: Lease, ttl_ns: int) -> bool:
-        return await self._do(lambda db: self._steps.renew(db, lease, ttl_ns, clock.wall_ns), tells=False)
+        return await self._read(lambda db: self._steps.renew(db, lease, ttl_ns, clock.wall_ns), WRITE)
 
     async def ack(self, lease: Lease) -> bool:
-        return await self._do(lambda db: self._steps.ack(db, lease))
+        return await self._write(lambda db: self._steps.ack(db, lease))
 
     async def retry(self, lease: Lease, at_ns: int, error: str) -> bool:
-        return await self._do(lambda db: self._steps.retry(db, lease, at_ns, error, attempted=True))
+        return await self._write(lambda db: self._steps.retry(db, lease, at_ns, error, attempted=True))
 
     async def release(self, lease: Lease, at_ns: int, error: str | None = None) -> bool:
-        return await self._do(lambda db: self._steps.retry(db, lease, at_ns, error, attempted=False))
+        return await self._write(lambda db: self._steps.retry(db, lease, at_ns, error, attempted=False))
 
     async def bury(self, lease: Lease, why: str, error: str) -> bool:
-        return await self._do(lambda db: self._steps.bury(db, lease, why, error))
+        return await self._write(lambda db: self._steps.bury(db, lease, why, error))
 
     async def stats(self) -> Stats:
-        return await self._do(self._steps.stats, tells=False, writes=False)
+        return await self._read(self._steps.stats)
 
     async def page(self, state: str, *, limit: int = 100, after: str | None = None) -> Sequence[Work]:
         if state not in STATES:
             raise ConfigError(f"{given('state', state)}: expected one of {', '.join(map(repr, STATES))}")
         count_of(limit, "limit", most=10_000)
-        return await self._do(lambda db: self._steps.page(db, state, limit, after), tells=False, writes=False)
+        return await self._read(lambda db: self._steps.page(db, state, limit, after))
 
     async def find(self, key: str) -> Work | None:
-        return await self._do(lambda db: self._steps.find(db, key), tells=False, writes=False)
+        return await self._read(lambda db: self._steps.find(db, key))
 
     async def replay(self, ids: Collection[str] | None = None) -> int:
         chosen = None if ids is None else frozenset(ids)
-        return await self._do(lambda db: self._steps.replay(db, chosen, clock.wall_ns))
+        return await self._write(lambda db: self._steps.replay(db, chosen, clock.wall_ns))
 
     async def purge(self, state: str, ids: Collection[str] | None = None) -> int:
         if state not in STATES or state == "leased":
             raise ConfigError(f"{given('state', state)}: expected 'waiting', 'dead' or 'dropped'")
         chosen = None if ids is None else frozenset(ids)
-        return await self._do(lambda db: self._steps.purge(db, state, chosen))
+        return await self._write(lambda db: self._steps.purge(db, state, chosen))
 
     async def close(self) -> None:
-        await self._do(lambda db: None, tells=False, writes=False)
-        self._desk.file.drop()
+        await self._read(File.drop, ALONE)
 
 
 def _path_of(path: object, owner: str) -> str:

@@ -74,6 +74,8 @@ class Client:
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         max_body: int | None = 4 * 1024 * 1024,
         times: int = 1,
+        pace: bool = False,
+        base: str = "http://shop",
         **options: Any,
     ) -> Answer:
         """Request `path` and read the response, all within `around()`; with `times`, that often one after the other."""
@@ -103,13 +105,17 @@ class Sync(Client):
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         max_body: int | None = 4 * 1024 * 1024,
         times: int = 1,
+        pace: bool = False,
+        base: str = "http://shop",
         **options: Any,
     ) -> Answer:
-        transport = Transport(_clusters(cluster), inner=self.package.HTTPTransport(verify=False), max_body=max_body)
+        transport = Transport(
+            _clusters(cluster), inner=self.package.HTTPTransport(verify=False), max_body=max_body, pace=pace
+        )
         with self.package.Client(transport=transport) as client:
             for _ in range(times):
                 with around():
-                    response = client.request(method, f"http://shop{path}", **options)
+                    response = client.request(method, f"{base}{path}", **options)
         return Answer(response.status_code, response.content, response.extensions.get("seawall"))
 
 
@@ -131,15 +137,17 @@ class Async(Client):
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         max_body: int | None = 4 * 1024 * 1024,
         times: int = 1,
+        pace: bool = False,
+        base: str = "http://shop",
         **options: Any,
     ) -> Answer:
         async def main() -> Answer:
             inner = self.package.AsyncHTTPTransport(verify=False)
-            transport = AsyncTransport(_clusters(cluster), inner=inner, max_body=max_body)
+            transport = AsyncTransport(_clusters(cluster), inner=inner, max_body=max_body, pace=pace)
             async with self.package.AsyncClient(transport=transport) as client:
                 for _ in range(times):
                     with around():
-                        response = await client.request(method, f"http://shop{path}", **options)
+                        response = await client.request(method, f"{base}{path}", **options)
             return Answer(response.status_code, response.content, response.extensions.get("seawall"))
 
         return asyncio.run(main())
@@ -160,6 +168,8 @@ class AioHttp(Client):
         around: Callable[[], AbstractContextManager[Any]] = nullcontext,
         max_body: int | None = 4 * 1024 * 1024,
         times: int = 1,
+        pace: bool = False,
+        base: str = "http://shop",
         content: Any = None,
         **options: Any,
     ) -> Answer:
@@ -167,11 +177,11 @@ class AioHttp(Client):
             content = io.BytesIO(content)  # aiohttp warns of large bytes
 
         async def main() -> Answer:
-            middleware = Middleware(_clusters(cluster), max_body=max_body)
+            middleware = Middleware(_clusters(cluster), max_body=max_body, pace=pace)
             async with aiohttp.ClientSession(middlewares=[middleware]) as session:
                 for _ in range(times):
                     with around():
-                        async with session.request(method, f"http://shop{path}", data=content, **options) as response:
+                        async with session.request(method, f"{base}{path}", data=content, **options) as response:
                             body = await response.read()
                 return Answer(response.status, body, served(response))
 

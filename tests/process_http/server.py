@@ -13,6 +13,7 @@ import json
 import socket
 import struct
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -59,6 +60,26 @@ class Request:
             await asyncio.sleep(0 if every is None else every)
 
 
+class Limit:
+    """Five requests in each second of the clock, for one caller, as many services have it."""
+
+    QUOTA = 5
+
+    def __init__(self) -> None:
+        self.window = 0
+        self.count = 0
+        self.refused = 0
+
+    def take(self) -> tuple[int, int, float]:
+        """The status for one more request, how many may follow, and the time at which there will be more."""
+        now = time.time()
+        if int(now) != self.window:
+            self.window, self.count = int(now), 0
+        self.count += 1
+        self.refused += self.count > self.QUOTA
+        return 200 if self.count <= self.QUOTA else 429, max(0, self.QUOTA - self.count), self.window + 1
+
+
 class Replica:
     """What a listening port is now, and what it was asked."""
 
@@ -67,6 +88,7 @@ class Replica:
         self.asked = 0
         self.connections = 0
         self.open = 0
+        self.limits: dict[str, Limit] = {}
 
 
 async def ok(request: Request) -> None:
@@ -105,6 +127,23 @@ async def asked(request: Request) -> None:
 async def status(request: Request) -> None:
     await request.body()
     await request.answer(int(request.path.rpartition("/")[2]), b"as you wish")
+
+
+async def limited(request: Request) -> None:
+    """/limited/CALLER/FAMILY: by what fields the limit is told."""
+    caller, family = request.path.split("/")[2:]
+    status, left, end = request.replica.limits.setdefault(caller, Limit()).take()
+    fields = {
+        "draft": {"RateLimit": f'"s";r={left};t=1', "RateLimit_Policy": '"s";q=5;w=1'},
+        "older": {"RateLimit_Limit": "5", "RateLimit_Remaining": f"{left}", "RateLimit_Reset": "1"},
+        "epoch": {"X_RateLimit_Limit": "5", "X_RateLimit_Remaining": f"{left}", "X_RateLimit_Reset": f"{end:.0f}"},
+    }[family]
+    await request.answer(status, b"a page", **fields)
+
+
+async def refused(request: Request) -> None:
+    limit = request.replica.limits.get(request.path.rpartition("/")[2], Limit())
+    await request.answer(200, str(limit.refused).encode())
 
 
 async def hang(request: Request) -> None:
@@ -231,7 +270,7 @@ PATHS: dict[str, Callable[[Request], Awaitable[None]]] = {
             close,
             short,
         ),
-        *(deaf, redirect, stream, quota),
+        *(deaf, redirect, stream, quota, limited, refused),
     )
 }
 ENDS = {"reset", "close", "short", "garbage"}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from seawall import __version__
-from seawall.cli import demo, doctor, worker
+from seawall.cli import demo, doctor, outbox, worker
 
 __all__ = ["main"]
 
@@ -19,7 +19,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.add_to(commands)
     doctor.add_to(commands)
     worker.add_to(commands)
-    options = parser.parse_args(argv)
+    outbox.add_to(commands)
+    options, more = parser.parse_known_args(argv)
+    if more and (not hasattr(options, "args") or any(text.startswith("-") for text in more)):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    elif more:
+        options.args += more  # argparse gives up on a list of arguments at the first option between them
     try:
         code: int = options.run(options)
         sys.stdout.flush()

@@ -1,15 +1,23 @@
 """Prints what lies in an outbox: texts that came from outside reach the terminal as text, and tables fit it."""
 
+import io
 import json
 import shutil
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-__all__ = ["age", "columns", "fail", "instant", "safe", "say", "table", "width"]
+__all__ = ["age", "as_json", "columns", "fail", "instant", "print_anything", "safe", "say", "sheet", "table", "width"]
 
 ELLIPSIS = "…"
+
+
+def print_anything() -> None:
+    """What the output cannot show is written out, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def safe(text: str) -> str:
@@ -84,6 +92,17 @@ def _fitted(text: str, room: int) -> str:
     while text and width(text) > room - 1:
         text = text[:-1]
     return text + ELLIPSIS + " " * (room - 1 - width(text))
+
+
+def sheet(told: Mapping[str, object]) -> str:
+    """One record, a line for each field, and its payload below them."""
+    fields = {key: value for key, value in told.items() if not key.startswith("payload") and not key.endswith("_ns")}
+    room = max(map(len, fields))
+    lines = [f"{key:<{room}}  {'-' if value in (None, '') else safe(str(value))}" for key, value in fields.items()]
+    if "payload_base64" in told:
+        return "\n".join([*lines, "payload, in base64:", f"    {told['payload_base64']}"])
+    text = str(told.get("payload", ""))
+    return "\n".join([*lines, "payload:", *(f"    {safe(line)}" for line in text.split("\n"))])
 
 
 def as_json(value: object) -> str:

@@ -46,6 +46,8 @@ class Costs:
 
         `bounded=False` allows costs above the capacity: of work that has been done already.
         """
+        if type(cost) is int and self._single is not None and 0 <= cost <= self._limits[self._single].capacity:
+            return {self._single: cost}  # what most ask
         if isinstance(cost, Mapping):
             costs: dict[str, Any] = dict(cast("Mapping[str, Any]", cost))
             if not costs or any(name not in self._limits for name in costs):

@@ -29,6 +29,13 @@ class Ask(Record):
     costs: Mapping[str, int]
     peek: bool = False
 
+    def __init__(self, key: str, costs: Mapping[str, int], peek: bool = False) -> None:
+        # There is one for each decision of a store, and the way that serves every record takes five times as long.
+        own = self.__dict__
+        own["key"] = key
+        own["costs"] = costs
+        own["peek"] = peek
+
 
 class Table(Protocol):
     """The states of one limiter."""

@@ -88,7 +88,9 @@ class Core:
         self.standing.renew()
         self._threads: ThreadClient | None = None
         self._loops: dict[asyncio.AbstractEventLoop, TaskClient] = {}
-        self._latest: tuple[asyncio.AbstractEventLoop, TaskClient] | None = None
+        self._latest: tuple[asyncio.AbstractEventLoop, TaskClient, Callable[[], asyncio.AbstractEventLoop]] | None = (
+            None
+        )
 
     def patient(self, patience_ns: int) -> Core:
         """The same, but in no hurry, without a breaker, and with keys of its own."""
@@ -151,11 +153,12 @@ class Core:
 
     def _tasks(self) -> TaskClient:
         """The client of the running loop."""
+        latest = self._latest
+        if latest is not None and latest[2]() is latest[0]:
+            return latest[1]
         from asyncio import get_running_loop  # noqa: PLC0415  # loaded by whoever comes here
 
-        loop, latest = get_running_loop(), self._latest
-        if latest is not None and latest[0] is loop:
-            return latest[1]
+        loop = get_running_loop()
         with self._lock:
             client = self._loops.get(loop)
             if client is None:
@@ -167,7 +170,7 @@ class Core:
                 shared = self.routes, self.breakers, self.pace, self.standing.more
                 client = TaskClient(self._exchange(TaskLine), *shared, self._connections)
                 self._loops[loop] = client
-            self._latest = loop, client
+            self._latest = loop, client, get_running_loop
         return client
 
     def _exchange(self, line: Any) -> Exchange:

@@ -298,9 +298,8 @@ def test_an_abandoned_block_of_a_thread_is_not_renewed(monkeypatch: pytest.Monke
     until(lambda: far.steps.count("renew") >= renewals)
     del block
     gc.collect()
-    begun = clock.now_ns()
     until(lambda: not far.inside)
-    assert clock.now_ns() - begun < 200_000_000
+    assert far.steps.count("renew") <= renewals + (renewals > 0), "but for one that was under way"
     until(lambda: not limit.keeper._running)
 
 

@@ -50,17 +50,17 @@ def write_app(folder: Path, seconds: list[float], *, is_async: bool = False, mor
 class Command:
     """`seawall ...` in a process of its own, whose lines can be waited for."""
 
-    def __init__(self, folder: Path, *args: str, **environment: str) -> None:
-        self._out = folder / "printed.txt"
+    def __init__(self, folder: Path, *args: str, out: Path | None = None) -> None:
+        self._out = (out or folder) / "printed.txt"
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("SEAWALL_", "COLUMNS"))}
-        with self._out.open("wb") as out:
+        with self._out.open("wb") as printed:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "seawall", *args],
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=out,
+                stdout=printed,
                 stderr=subprocess.STDOUT,
-                env={**environ, "PYTHONUNBUFFERED": "1", **environment},
+                env={**environ, "PYTHONUNBUFFERED": "1"},
             )
 
     @property

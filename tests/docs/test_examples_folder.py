@@ -70,9 +70,10 @@ PRINTED = {
         "another team has its own: {'requests': 60, 'tokens': 9000}",
     ],
     "polite_scraper": [
-        "12 pages: {'https://a.example': 6, 'https://b.example': 6}",
-        "https://c.example/1 now",
-        "https://c.example/2 not before 250 ms have passed",
+        "pace=False: {200: 5, 429: 7} in 0 s",
+        "pace=Pace(polite, max_wait=15 s, cap=60 s): {200: 12} in 21 s",
+        "3 pages at once, then: pace: https://b.example has no room for 3.3 s, which is over 0 ms; retry in 3.33 s",
+        "12 pages of two sites that say nothing in 1.25 s",
         "scraper: limit 'LeakyBucket' reached (",
         "; retry in 60 s",
     ],

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import redis
 
-from seawall import ConfigError, LeakyBucket, Limiter, SlidingWindow, TokenBucket, Valkey
+from seawall import ConcurrencyLimit, ConfigError, LeakyBucket, Limiter, SlidingWindow, TokenBucket, Valkey
 from tests.valkey.conftest import Make
 from tests.valkey.servers import Server, until
 
@@ -109,6 +110,23 @@ def test_keys_of_a_cluster_are_asked_of_their_servers(cluster: Cluster, store: M
         held.cancel()
     served = [stats_of(server) for server in cluster.servers[:NODES]]
     assert all("cmdstat_evalsha" in stats for stats in served), "each server had its part"
+
+
+def test_slots_of_a_cluster_are_counted_on_their_servers(cluster: Cluster, store: Make) -> None:
+    limit, other = (ConcurrencyLimit(1, name="spread slots", store=store(cluster.url)) for _ in range(2))
+
+    async def enter(stack: AsyncExitStack, user: str) -> None:
+        await stack.enter_async_context(limit.slot(user))
+
+    async def main() -> None:
+        async with AsyncExitStack() as stack:
+            await asyncio.gather(*(enter(stack, user) for user in USERS))
+            assert not any([await other.apeek(user) for user in USERS])
+        assert all([await other.apeek(user) for user in USERS])
+
+    asyncio.run(main())
+    with other.slot(USERS[0]):
+        assert not limit.peek(USERS[0])
 
 
 def test_a_ready_client_of_a_cluster_leads_to_it(cluster: Cluster, store: Make) -> None:

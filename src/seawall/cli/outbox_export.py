@@ -20,7 +20,7 @@ def export(records: "Records", state: str, operation: str | None, limit: int | N
     """Write records to a file, or to standard output; the exit code."""
     if output is None or output == "-":
         count = _write(records, state, operation, limit, sys.stdout)
-        say(f"{count:,} records")
+        say(f"{count:,} record{'s' * (count != 1)}")
         return 0
     file = Path(output)
     half = file.with_name(f"{file.name}.{os.getpid()}.part")
@@ -36,7 +36,7 @@ def export(records: "Records", state: str, operation: str | None, limit: int | N
     finally:
         with contextlib.suppress(OSError):
             half.unlink(missing_ok=True)
-    say(f"{count:,} records in {file}")
+    say(f"{count:,} record{'s' * (count != 1)} in {file}")
     return 0
 
 

@@ -50,7 +50,7 @@ def _retried(event: events.WorkRetried) -> tuple[int, str]:
 
 
 def _died(event: events.WorkDied) -> tuple[int, str]:
-    words = f"dead ({event.why}) after {event.attempts} attempts: {event.error}"
+    words = f"dead ({event.why}) at attempt {event.attempts}: {event.error}"
     return logging.WARNING, f"{event.layer} {event.id}: {words}"
 
 

@@ -135,6 +135,27 @@ async def test_switched_off_nothing_waits(world: World) -> None:
         enable()
 
 
+@in_both_worlds
+async def test_nothing_left_for_no_time_is_a_time_that_was_rounded_down(world: World) -> None:
+    pace = Pace()
+    await ask(world, pace, says(0, 0))
+    await ask(world, pace, says(1, 0))
+    assert world.now == 1
+    await ask(world, pace, SILENT)
+    assert world.now == 1
+
+
+@in_both_worlds
+async def test_what_the_key_tells_is_shown_to_nobody(world: World) -> None:
+    pace = Pace(key=lambda request: request["authorization"])
+    key = pace.key_of(SITE, {"authorization": "Bearer s3cret"})
+    await ask(world, pace, says(0, 30), key)
+    with heard(LimitReached) as events, pytest.raises(RateLimited) as caught:
+        await enter(world, pace, key)
+    assert "s3cret" not in f"{caught.value} {caught.value.__dict__} {events} {pace!r} {pace.snapshot()}"
+    assert events[0].layer == SITE
+
+
 # -- the line ----------------------------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,14 @@ async def test_if_nobody_has_room_soon_enough_the_sender_is_told_when(shop: Shop
 
 
 @with_every_client
+async def test_a_strategy_that_waits_as_it_was_asked_to_does_not_wait_twice(shop: Shop) -> None:
+    spent = answers(shop, 429, Retry_After="3", RateLimit='"a";r=0;t=3')
+    cluster = shop.cluster([spent, 200], strategy=Failover(base=0, cap=0))
+    assert (await get(shop, shop.client(cluster, options={"pace": True}))).status_code == 200
+    assert shop.times == [0, 3]
+
+
+@with_every_client
 async def test_nobody_waits_beyond_his_deadline(shop: Shop) -> None:
     shop.scripts["a"] = [answers(shop, RateLimit=SPENT)]
     cluster = shop.cluster(answers(shop, RateLimit=SPENT), strategy=ONCE)

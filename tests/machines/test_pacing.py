@@ -84,6 +84,14 @@ def test_requests_on_their_way_are_taken_off_what_is_left() -> None:
     assert machine.wait(0) == 10 * SECOND, "the three others may not be in the server's count"
 
 
+def test_the_wait_for_a_window_includes_that_for_those_on_their_way_when_it_ends() -> None:
+    machine = Pacing(CAP)
+    machine.send(0)
+    machine.answered(machine.send(0), 0, told(0, 0.5))
+    assert machine.wait(0) == SETTLE_NS
+    assert machine.wait(SETTLE_NS) == 0
+
+
 def test_those_on_their_way_for_long_are_in_the_servers_count() -> None:
     machine = Pacing(CAP)
     for _ in range(3):

@@ -10,7 +10,7 @@ from typing import Any
 from seawall import events
 from seawall.context import CURRENT
 from seawall.errors import ConfigError, RateLimited
-from seawall.http.rate_fields import Get, announced
+from seawall.http.rate_fields import Announced, Get, announced
 from seawall.http.retry_after import retry_after
 from seawall.limiter.line import Lines
 from seawall.machines.pacing import Pacing
@@ -97,7 +97,7 @@ class Pace:
             origin.flying.clear()
 
     def key_of(self, origin: str, request: Any) -> str:
-        """By what a request to `origin` is counted."""
+        """By what a request to `origin` is counted. What comes behind the space may be a secret, and is never shown."""
         return origin if self._key is None else f"{origin} {self._key(request)}"
 
     async def enter(self, runtime: Runtime, key: str) -> Turn:
@@ -155,17 +155,18 @@ class Pace:
 
     def _refusal(self, key: str, wait: int, patience: int, *, full: bool = False) -> Paced:
         self._refused += 1
+        origin = key.partition(" ")[0]
         if events.sinks:
-            events.emit(events.LimitReached(policy=self.name, layer=key, cost=1, retry_after=wait / SECOND))
+            events.emit(events.LimitReached(policy=self.name, layer=origin, cost=1, retry_after=wait / SECOND))
         seconds, most = wait / SECOND, patience / SECOND
         if full:
             count = self._lines.most
             detail = f"too many requests wait already ({count})"
             return Paced(detail, policy=self.name, measured=count, threshold=count, retry_after=seconds)
         if wait > patience:
-            detail = f"{key} has no room for {show_seconds(wait)}, which is over {show_seconds(patience)}"
+            detail = f"{origin} has no room for {show_seconds(wait)}, which is over {show_seconds(patience)}"
         else:
-            detail = f"no turn for {key} within {show_seconds(patience)}"
+            detail = f"no turn for {origin} within {show_seconds(patience)}"
         return Paced(detail, policy=self.name, measured=seconds, threshold=most, retry_after=seconds)
 
     def ended(self, key: str, origin: Pacing, end: Callable[[Pacing], None]) -> None:
@@ -209,7 +210,7 @@ class Turn:
         origin, self._origin = self._origin, None
         if origin is None:
             return
-        told = [(limit.left, limit.seconds * SECOND, limit.quota) for limit in announced(get)]
+        told = [(limit.left, _time_of(limit), limit.quota) for limit in announced(get)]
         asked = retry_after(get("retry-after"), date=get("date")) if status in (429, 503) else None
         if asked is not None:
             told.append((0, round(asked * SECOND), None))
@@ -227,6 +228,12 @@ class Turn:
         if origin is not None:
             end = Pacing.lost if self._begun else Pacing.give_back
             self._pace.ended(self._key, origin, lambda origin: end(origin, self._number))
+
+
+def _time_of(limit: Announced) -> int:
+    """For how long it holds. Many servers round down, and who believes that nothing is left for no time asks at once,
+    and again at once, until a second is over."""
+    return (limit.seconds or (0 if limit.left else 1)) * SECOND
 
 
 def pace_of(pace: Pace | bool, field: str) -> Pace | None:

@@ -61,17 +61,15 @@ class Pacing:
 
     def wait(self, now: int, ahead: int = 0) -> int:
         """Nanoseconds until the next request may go; with others `ahead` of it, at least so long."""
-        due, unknown = now, False
-        for window in self.windows or ():
-            if window.end <= now:
-                unknown = True
-            else:
+        windows, due = self.windows, now
+        if windows is None:
+            return max(0, self._alone_ns + SETTLE_NS - now) if self.flying else 0
+        for window in windows:
+            if window.end > now:
                 due = max(due, self._due(window, now, ahead))
-        if self.flying:
-            if self.windows is None:
-                due = max(due, self._alone_ns + SETTLE_NS)
-            elif unknown:
-                due = max(due, next(reversed(self.flying.values())) + SETTLE_NS)
+        # By then a window may have ended behind which nobody knows.
+        if self.flying and any(window.end <= due for window in windows):
+            due = max(due, next(reversed(self.flying.values())) + SETTLE_NS)
         return due - now
 
     def _due(self, window: Window, now: int, ahead: int) -> int:

@@ -14,7 +14,7 @@ from seawall.errors import ConfigError
 from seawall.outbox import Lease, MemoryOutbox, MemoryStore, Outbox
 from seawall.policies.registry import Registry
 from seawall.runtime import clock
-from seawall.testing import VirtualClock, run
+from seawall.testing import Victim, VirtualClock, cancel_everywhere, run
 
 COUNT = 2_000
 
@@ -235,5 +235,73 @@ def test_long_work_under_a_limiter_keeps_its_lease() -> None:
         async with outbox.worker(limiter=TokenBucket("1/s", burst=1), lease="3s"):
             await asyncio.sleep(400)
         assert len(times) == 5
+
+    run(main)
+
+
+class Distant(Limiter):
+    """A limiter whose answers take their time, as those of a server do."""
+
+    async def apeek(self, key: Any = "", cost: Any = 1) -> Any:
+        await asyncio.sleep(0.001)
+        return await super().apeek(key, cost)
+
+    async def ahit(self, key: Any = "", cost: Any = 1) -> Any:
+        await asyncio.sleep(0.001)
+        decision = await super().ahit(key, cost)
+        await asyncio.sleep(0.001)
+        return decision
+
+
+def test_a_worker_cancelled_while_its_limiter_thinks_gives_everything_back_uncounted() -> None:
+    async def scenario(victim: Victim) -> None:
+        outbox, begun = MemoryOutbox(), list[int]()
+
+        @outbox.operation("do")
+        async def do(number: int) -> None:
+            begun.append(number)
+            await asyncio.sleep(0.005)
+
+        for number in range(4):
+            outbox.put(do, number)
+        limiter = Distant(TokenBucket("100/s", burst=3), name="drain")
+        worker = outbox.worker(limiter=limiter, concurrency=3)
+
+        async def block() -> None:
+            async with worker:
+                await asyncio.sleep(0.05)
+
+        await victim(block())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert outbox.stats().leased == 0
+        for work in outbox.records("waiting"):
+            number = int(work.payload.split(b":")[1].strip(b"}"))
+            assert work.attempts <= begun.count(number)
+        async with outbox.worker():
+            await asyncio.sleep(10)
+        assert set(begun) == {0, 1, 2, 3} and outbox.stats().waiting == 0
+
+    assert cancel_everywhere(scenario, max_points=20_000) > 30
+
+
+def test_a_limit_that_somebody_else_reaches_meanwhile_leaves_the_record_in_its_place() -> None:
+    """Between the look and the taking others may have come."""
+
+    async def main() -> None:
+        outbox, seen = MemoryOutbox(), list[int]()
+
+        @outbox.operation("do")
+        async def do(number: int) -> None:
+            seen.append(number)
+
+        for number in range(10):
+            outbox.put(do, number)
+        limiter = Distant(TokenBucket("10/s", burst=1), name="drain")
+        workers = [outbox.worker(limiter=limiter, concurrency=4) for _ in range(3)]
+        async with workers[0], workers[1], workers[2]:
+            await asyncio.sleep(5)
+        assert sorted(seen) == list(range(10))
+        assert sum(worker.snapshot()["retried"] + worker.snapshot()["refused"] for worker in workers) == 0
 
     run(main)

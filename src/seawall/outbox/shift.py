@@ -132,8 +132,7 @@ class Shift:
             if n <= 0:
                 break
             leases, hint = await self._sample(skip) if self._room.probes(skip) else await self._lease(n, skip)
-            for lease in leases:
-                await self._start(lease)
+            await self._start_all(leases)
             if len(leases) < n:
                 break
         await self._look()
@@ -209,6 +208,19 @@ class Shift:
             self._held[work.id, lease.token] = held
         return held
 
+    async def _start_all(self, leases: Sequence[Lease]) -> None:
+        begun = 0
+        try:
+            for lease in leases:
+                begun += 1
+                await self._start(lease)
+        except GeneratorExit:
+            raise  # as above
+        except BaseException:
+            for lease in leases[begun:]:
+                await self._reports.put_back(lease)
+            raise
+
     async def _start(self, lease: Lease) -> None:
         held = self._hold(lease)
         if not await self._enter(held):
@@ -238,6 +250,9 @@ class Shift:
         try:
             if await self._room.take(held.target) is None:
                 return True
+        except GeneratorExit:
+            self._ended(held)
+            raise
         except BaseException as error:
             await self._put_back(held)
             if not isinstance(error, Exception):

@@ -144,7 +144,7 @@ def test_whoever_waits_for_a_store_that_tells_nothing_asks_again_and_is_served_s
     async def main() -> None:
         far = Far()
         here, there = (ConcurrencyLimit(1, lease="30s", name="same", store=far) for _ in range(2))
-        there.table = here.table
+        there._turnstile.table = here._turnstile.table
         first = await begin(work(here, 5))
         await asyncio.sleep(0.1)
         assert not await work(there, 0)
@@ -240,7 +240,7 @@ def test_a_thread_of_the_limit_renews_slots_of_threads_and_ends_when_it_is_idle(
         with pytest.raises(RateLimited), limit.slot("ann"):
             pass
     assert far.inside == 0
-    until(lambda: not limit.keeper._running)
+    until(lambda: not limit._turnstile.keeper._running)
     with limit.slot("ann") as slot:
         until(lambda: far.steps.count("renew") > 12)
         assert not slot.lost
@@ -255,7 +255,7 @@ def test_a_thread_that_ends_in_the_midst_of_a_renewal_leaves_nothing_behind(monk
         with limit.slot("ann"):
             clock.sleep_ns(15_000_000 + number * 1_000_000)
         assert far.inside == 0
-    until(lambda: not limit.keeper._running)
+    until(lambda: not limit._turnstile.keeper._running)
     assert far.inside == 0
 
 
@@ -282,7 +282,7 @@ def test_a_block_that_is_finalized_in_the_midst_of_its_own_renewal_is_given_back
 
     far.during = collect
     until(lambda: "release" in far.steps)
-    until(lambda: not limit.keeper._running)
+    until(lambda: not limit._turnstile.keeper._running)
     assert order == ["renew"], "the release comes after the renewal"
     assert far.steps == ["renew", "release"]
     assert far.inside == 0
@@ -300,7 +300,7 @@ def test_an_abandoned_block_of_a_thread_is_not_renewed(monkeypatch: pytest.Monke
     gc.collect()
     until(lambda: not far.inside)
     assert far.steps.count("renew") <= renewals + (renewals > 0), "but for one that was under way"
-    until(lambda: not limit.keeper._running)
+    until(lambda: not limit._turnstile.keeper._running)
 
 
 def test_a_slot_is_given_back_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,4 +331,4 @@ def test_a_new_length_of_leases_is_brought_to_all_at_once(monkeypatch: pytest.Mo
             until(lambda: clock.now_ns() - begun > 600_000_000)
             assert not old.lost
             assert not new.lost
-    assert isinstance(limit.keeper, Keeper)
+    assert isinstance(limit._turnstile.keeper, Keeper)

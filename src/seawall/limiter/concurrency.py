@@ -7,22 +7,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
-from seawall.limiter.answers import Answers
 from seawall.limiter.asking import Key, key_of
-from seawall.limiter.keeper import Keeper
-from seawall.limiter.line import Lines
-from seawall.limiter.slots import Slot, SlotBlock
-from seawall.limiter.waiting import left_of
+from seawall.limiter.slots import SlotBlock
+from seawall.limiter.turnstile import Turnstile
 from seawall.limiter.workers import warn_of_several_workers
 from seawall.machines.leases import LeaseRules
-from seawall.runtime import chance, clock, forks, off
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
 from seawall.runtime.which import asyncio_runtime
 from seawall.stores.decision import Decision
-from seawall.stores.leases import LIMIT_NAME, LeaseStore, origin_of
+from seawall.stores.leases import LeaseStore
 from seawall.stores.memory import Memory
-from seawall.stores.protocol import Ask
 from seawall.units import Duration, count_of, duration_ns, flag_of, given
 
 if TYPE_CHECKING:
@@ -33,8 +28,6 @@ __all__ = ["ConcurrencyLimit"]
 MOST = 100_000
 SHORTEST_LEASE_NS = 10_000_000
 LONGEST_LEASE_NS = 86_400 * 1_000_000_000
-FIRST_PAUSE_NS = 10_000_000
-LONGEST_PAUSE_NS = 200_000_000
 _numbers = itertools.count(1)
 
 
@@ -87,40 +80,35 @@ class ConcurrencyLimit:
             raise ConfigError(f"ConcurrencyLimit(name={name!r}): expected a text")
         self.name = f"concurrency-{next(_numbers)}" if name is None else name
         self.shadow = flag_of(shadow, "ConcurrencyLimit(shadow)")
-        self._rules = _rules_of("ConcurrencyLimit", limit, lease)
-        self._lines = Lines(count_of(max_waiting, "ConcurrencyLimit(max_waiting)", least=0, most=1_000_000))
+        rules = _rules_of("ConcurrencyLimit", limit, lease)
+        count_of(max_waiting, "ConcurrencyLimit(max_waiting)", least=0, most=1_000_000)
         if store is not None and not isinstance(store, LeaseStore):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
             raise ConfigError(f"{given('ConcurrencyLimit(store)', store)}: expected Memory() or Valkey(...)")
         if store is None:
             warn_of_several_workers(self.name)
         self.store: LeaseStore = Memory() if store is None else store
-        self.table = self.store.open_leases(self.name, self._rules)
-        self._answers = Answers(self.name, origin_of(self.name, self._rules), shadow=self.shadow)
-        self.lost = 0
-        """How many slots of this process ran out while they were held."""
-        self.generation = 0
-        self.keeper = Keeper(self.name, self.table)
-        forks.renew_after_fork(self)
-
-    def renew_after_fork(self) -> None:
-        """Slots of the parent are its own, and so is the thread that renews them."""
-        self.generation += 1
-        self.keeper = Keeper(self.name, self.table)
+        self._table = self.store.open_leases(self.name, rules)
+        self._turnstile = Turnstile(self.name, self._table, rules, shadow=self.shadow, max_waiting=max_waiting)
 
     @property
     def limit(self) -> int:
         """How many may run at a time for each key."""
-        return self._rules.capacity
+        return self._turnstile.rules.capacity
 
     @property
     def lease(self) -> float:
         """After so many seconds the slot of a holder who died is free."""
-        return self._rules.lease_ns / 1e9
+        return self._turnstile.rules.lease_ns / 1e9
 
     @property
     def refused(self) -> int:
         """How often it refused, or in shadow would have."""
-        return self._answers.refused
+        return self._turnstile.answers.refused
+
+    @property
+    def lost(self) -> int:
+        """How many slots of this process ran out while they were held."""
+        return self._turnstile.lost
 
     # -- around blocks and functions ---------------------------------------------------------------------------------
 
@@ -139,7 +127,8 @@ class ConcurrencyLimit:
         ...     slot.lost
         False
         """
-        return SlotBlock(self, key, max_wait)
+        patience = None if max_wait is None else duration_ns(max_wait, "slot(max_wait)")
+        return SlotBlock(self._turnstile, self._key(key), patience)
 
     def around(self, *, key: Callable[..., Key] | None = None, max_wait: Duration | None = 0) -> Policy:
         """A decorator, sync and async: `@exports.around(key=lambda user: user)`; a `Policy` with this one layer.
@@ -158,62 +147,15 @@ class ConcurrencyLimit:
 
         return Policy(Concurrency(self, key=key, max_wait=max_wait), name=self.name)
 
-    async def enter(self, runtime: Runtime, key: Key, max_wait: Duration | None) -> Slot:
-        """Take a slot, for those who give it back by themselves: `slot` does."""
-        patience = None if max_wait is None else duration_ns(max_wait, "slot(max_wait)")
-        ask = self._ask(key)
-        if off.everything:
-            return Slot(self, self._answers.free(ask), None)
-        if ask.key not in self._lines:
-            decision, lease = await self.table.enter(runtime, ask.key)
-            if decision.allowed or self.shadow:
-                return Slot(self, self._answers.judged(decision), lease)
-            if patience == 0:
-                raise self._answers.refusal(decision)
-        elif patience == 0:
-            raise self._answers.refusal(self._answers.behind(ask))
-        return await self._wait(runtime, ask, patience)
-
-    async def _wait(self, runtime: Runtime, ask: Ask, patience: int | None) -> Slot:
-        began, pause = clock.now_ns(), FIRST_PAUSE_NS
-        lines, answers = self._lines, self._answers
-        place = lines.join(ask.key, runtime)
-        if place is None:
-            raise answers.too_many(ask, len(lines), lines.most)
-        try:
-            while True:
-                wait = left_of(began, patience)
-                if lines.is_head(ask.key, place):
-                    decision, lease = await self.table.enter(runtime, ask.key)
-                    if decision.allowed:
-                        return Slot(self, decision, lease)
-                    wait = left_of(began, patience)
-                    if wait is None or wait > 0:
-                        soon = decision.retry_after_ns
-                        if not self.table.hears_of_releases:
-                            # Nobody tells of releases elsewhere. Jitter keeps processes from asking in step.
-                            soon = min(soon, round(pause * (0.5 + 0.5 * chance.random())))
-                            pause = min(pause * 3 // 2, LONGEST_PAUSE_NS)
-                        wait = soon if wait is None else min(wait, soon)
-                if wait is not None and wait <= 0:
-                    raise answers.out_of_time(ask, began)
-                await lines.wait(place, wait)
-        finally:
-            lines.leave(ask.key, place)
-
-    def woken(self, key: str) -> None:
-        """A slot has come free: the head of the line may ask again."""
-        self._lines.wake(key)
-
     # -- by hand -----------------------------------------------------------------------------------------------------
 
     def peek(self, key: Key = "") -> Decision:
         """Whether there is a slot, and how many (`remaining`), without taking one."""
-        return drive(self.table.look(BLOCKING, self._ask(key).key))
+        return drive(self._table.look(BLOCKING, self._key(key)))
 
     async def apeek(self, key: Key = "") -> Decision:
         """As `peek`."""
-        return await self.table.look(asyncio_runtime(), self._ask(key).key)
+        return await self._table.look(asyncio_runtime(), self._key(key))
 
     def reset(self, key: Key = "") -> None:
         """Forget who is inside. They go on, and come to know it: their slots are `lost`, and taken again while there is
@@ -225,25 +167,22 @@ class ConcurrencyLimit:
         await self._reset(asyncio_runtime(), key)
 
     async def _reset(self, runtime: Runtime, key: Key) -> None:
-        subject = self._ask(key).key
-        await self.table.reset(runtime, subject)
-        self._lines.wake(subject)
+        subject = self._key(key)
+        await self._table.reset(runtime, subject)
+        self._turnstile.woken(subject)
 
     def reconfigure(self, limit: int | None = None, *, lease: Duration | None = None) -> None:
         """Take other numbers now. With a smaller limit those who are inside stay, and nobody enters until enough left.
 
         Raises `ConfigError`, and changes nothing, if one is outside its range.
         """
+        was = self._turnstile.rules
         rules = _rules_of(
             f"{self.name}: reconfigure",
-            self._rules.capacity if limit is None else limit,
-            self._rules.lease_ns / 1e9 if lease is None else lease,
+            was.capacity if limit is None else limit,
+            was.lease_ns / 1e9 if lease is None else lease,
         )
-        self.table.reconfigure(rules)
-        self._rules = rules
-        self._answers.origin = origin_of(self.name, rules)
-        self.keeper.hurry()
-        self._lines.wake()
+        self._turnstile.change(rules)
 
     def snapshot(self) -> dict[str, Any]:
         """The state as JSON-ready values."""
@@ -253,14 +192,14 @@ class ConcurrencyLimit:
             "lease": self.lease,
             "shadow": self.shadow,
             "refused": self.refused,
-            "waiting": len(self._lines),
+            "waiting": len(self._turnstile.lines),
             "lost": self.lost,
-            **self.table.snapshot(),
+            **self._table.snapshot(),
         }
 
-    def _ask(self, key: Any) -> Ask:
+    def _key(self, key: Any) -> str:
         # A store that several processes share must not be given a name that only this one knows.
-        return Ask(key_of(key, shorten=self.table.hears_of_releases), {LIMIT_NAME: 1})
+        return key_of(key, shorten=self._table.hears_of_releases)
 
     def __repr__(self) -> str:
         return f"ConcurrencyLimit({self.limit}, lease={self.lease!r}, name={self.name!r}, store={self.store!r})"

@@ -19,12 +19,11 @@ from seawall.runtime.which import asyncio_runtime
 if TYPE_CHECKING:
     import asyncio
 
-    from seawall.limiter.concurrency import ConcurrencyLimit
     from seawall.limiter.renewing import TimedRenewal
+    from seawall.limiter.turnstile import Turnstile
     from seawall.runtime.protocol import Runtime
     from seawall.stores.decision import Decision
     from seawall.stores.leases import Lease
-    from seawall.units import Duration
 
 __all__ = ["Slot", "SlotBlock"]
 
@@ -34,7 +33,7 @@ class Slot:
 
     __slots__ = (
         "__weakref__",
-        "_limit",
+        "_turnstile",
         "_since_ns",
         "closed",
         "decision",
@@ -45,10 +44,10 @@ class Slot:
         "renewing",
     )
 
-    def __init__(self, limit: ConcurrencyLimit, decision: Decision, lease: Lease | None) -> None:
-        self._limit = limit
+    def __init__(self, turnstile: Turnstile, decision: Decision, lease: Lease | None) -> None:
+        self._turnstile = turnstile
         self._since_ns = clock.now_ns()
-        self.generation = limit.generation
+        self.generation = turnstile.generation
         self.decision = decision
         self.lease = lease
         self.lost_for: str | None = None
@@ -70,7 +69,7 @@ class Slot:
     async def renew(self, runtime: Runtime) -> bool:
         """One renewal; tells whether the store could be asked. Whoever closes the slot meanwhile leaves the release
         to it."""
-        lease, table, renewed = self.lease, self._limit.table, Renewed.KEPT
+        lease, table, renewed = self.lease, self._turnstile.table, Renewed.KEPT
         if self.closed or lease is None:
             return True
         self.renewing = True
@@ -93,11 +92,12 @@ class Slot:
         if self.lost_for is not None:
             return
         self.lost_for = why
-        limit = self._limit
-        limit.lost += 1
+        self._turnstile.lost += 1
         if events.sinks:
             held = (clock.now_ns() - self._since_ns) / 1e9
-            event = events.LeaseLost(policy=limit.name, layer=self.decision.name, why=why, held=held, retaken=retaken)
+            event = events.LeaseLost(
+                policy=self._turnstile.name, layer=self.decision.name, why=why, held=held, retaken=retaken
+            )
             events.emit(event)
 
     async def release(self, runtime: Runtime) -> None:
@@ -121,43 +121,43 @@ class Slot:
 
     async def _give_back(self, runtime: Runtime, lease: Lease) -> None:
         try:
-            await self._limit.table.release(runtime, lease)
+            await self._turnstile.table.release(runtime, lease)
         except BackendUnavailable:
             return  # the work is done: it runs out by itself
         finally:
-            self._limit.woken(lease.key)
+            self._turnstile.woken(lease.key)
 
     def __repr__(self) -> str:
-        return f"Slot(of {self._limit.name!r}{', lost' if self.lost else ''})"
+        return f"Slot(of {self._turnstile.name!r}{', lost' if self.lost else ''})"
 
 
 class SlotBlock:
     """`with exports.slot(key):`, or `async with`: takes a slot, or raises `RateLimited` before the block."""
 
-    __slots__ = ("_key", "_limit", "_max_wait", "_renewal", "_slot")
+    __slots__ = ("_key", "_turnstile", "_patience", "_renewal", "_slot")
 
-    def __init__(self, limit: ConcurrencyLimit, key: str | bytes, max_wait: Duration | None) -> None:
-        self._limit = limit
+    def __init__(self, turnstile: Turnstile, key: str, patience: int | None) -> None:
+        self._turnstile = turnstile
         self._key = key
-        self._max_wait = max_wait
+        self._patience = patience
         self._slot: Slot | None = None
         self._renewal: TimedRenewal | None = None
 
     def _check(self) -> None:
         if self._slot is not None:
-            raise RuntimeError(f"{self._limit.name}: this block is in use: call slot() for each")
+            raise RuntimeError(f"{self._turnstile.name}: this block is in use: call slot() for each")
 
     def _leave(self) -> Slot | None:
         slot, self._slot = self._slot, None
         # In a forked child the slot is still that of the parent.
-        return slot if slot is not None and slot.generation == self._limit.generation else None
+        return slot if slot is not None and slot.generation == self._turnstile.generation else None
 
     def __enter__(self) -> Slot:
         self._check()
-        slot = drive(self._limit.enter(BLOCKING, self._key, self._max_wait))
-        if self._limit.table.every_ns is not None and not slot.closed:
+        slot = drive(self._turnstile.enter(BLOCKING, self._key, self._patience))
+        if self._turnstile.table.every_ns is not None and not slot.closed:
             try:
-                self._limit.keeper.add(slot)
+                self._turnstile.keeper.add(slot)
             except BaseException:  # no thread could be started, or this one was interrupted
                 drive(slot.release(BLOCKING))
                 raise
@@ -169,16 +169,16 @@ class SlotBlock:
     ) -> None:
         slot = self._leave()
         if slot is not None:
-            self._limit.keeper.remove(slot)
+            self._turnstile.keeper.remove(slot)
             drive(slot.release(BLOCKING))
 
     async def __aenter__(self) -> Slot:
         self._check()
-        slot = self._slot = await self._limit.enter(asyncio_runtime(), self._key, self._max_wait)
-        if self._limit.table.every_ns is not None and not slot.closed:
+        slot = self._slot = await self._turnstile.enter(asyncio_runtime(), self._key, self._patience)
+        if self._turnstile.table.every_ns is not None and not slot.closed:
             from seawall.limiter.renewing import TimedRenewal  # noqa: PLC0415  # asyncio, not before the first async use
 
-            self._renewal = TimedRenewal(slot, self._limit.table)
+            self._renewal = TimedRenewal(slot, self._turnstile.table)
         return slot
 
     async def __aexit__(

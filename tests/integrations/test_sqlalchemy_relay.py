@@ -126,11 +126,42 @@ def test_rows_behind_one_that_another_relay_has_are_not_taken(room: Mailroom) ->
     room.fill(1, 2, 3, order="ann")
     room.fill(4, 5, order="bob")
     room.fill(6)
-    assert claim(room, 2) == [1, 4]  # the first of each key
+    assert claim(room, 2) == [1, 2]
+    assert claim(room, 1) == [4]
     assert claim(room, 10) == [6]
     room.free_all()
-    assert claim(room, 4) == [1, 2, 4, 6]  # the first of each, and those behind as far as there is room
-    assert claim(room, 10) == []
+    assert claim(room, 10) == [1, 2, 3, 4, 5, 6]
+
+
+def test_rows_behind_one_that_rests_wait_for_it(room: Mailroom) -> None:
+    ids = room.fill(1, 2, 3, order="ann")
+    table = sa.Table("seawall_outbox", sa.MetaData(), autoload_with=room.engine)
+    with room.engine.begin() as connection:
+        resting = sa.update(table).where(table.c.id == ids[1])
+        connection.execute(resting.values(free_ns=clock.wall_ns() + 10**12))
+    assert claim(room, 10) == [1]
+
+
+def test_what_was_lost_to_a_faster_relay_takes_what_is_behind_it_along(
+    room: Mailroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room.fill(1, 2, 3, order="ann")
+    room.fill(4)
+    assert claim(room, 1) == [1]
+    monkeypatch.setattr(
+        Mailbox, "_choose", lambda self, *args: {1: "ann", 2: "ann", 3: "ann", 4: None}
+    )  # as it stood before
+    assert claim(room, 10) == [4]
+    monkeypatch.undo()
+    room.free_all()
+    assert claim(room, 10) == [1, 2, 3, 4]  # given back at once
+
+
+def test_a_table_of_one_order_key_that_rests_is_walked_over_to_what_is_behind_it(room: Mailroom) -> None:
+    room.fill(*range(3_000), order="ann")
+    room.fill(9_999)
+    assert claim(room, 1) == [0]
+    assert claim(room, 10) == [9_999]
 
 
 def test_a_batch_holds_a_whole_order_key_if_it_may(room: Mailroom) -> None:
@@ -278,10 +309,19 @@ def test_a_database_that_is_down_does_not_end_the_relay(room: Mailroom, monkeypa
     assert [(event.layer, event.step) for event in seen] == [("relay", "claim")] * 4
 
 
-def test_a_slow_store_does_not_put_what_is_no_longer_claimed(room: Mailroom) -> None:
+def test_a_slow_store_does_not_put_what_is_no_longer_claimed(room: Mailroom, monkeypatch: pytest.MonkeyPatch) -> None:
     room.fill(1, 2, 3)
     room.store.after = lambda work: clock.sleep_ns(60_000_000)
     relay = room.mail.relay(room.engine, claim="100ms")
+    claims: list[int] = []
+    claim_as_it_is = Mailbox.claim
+
+    def counted(self: Mailbox, *args: Any) -> Any:
+        found = claim_as_it_is(self, *args)
+        claims.append(len(found[1]))
+        return found
+
+    monkeypatch.setattr(Mailbox, "claim", counted)
     relay.once()
-    assert room.numbers() == [1, 2, 3]  # in claims of their own, for 75 ms each
+    assert room.numbers() == [1, 2, 3] and claims == [3, 1]  # nothing is begun after three quarters of a claim
     assert relay.snapshot()["relayed"] == 3

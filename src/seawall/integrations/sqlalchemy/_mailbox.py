@@ -1,9 +1,11 @@
 """The table in the caller's database, and all that is said to it. Each function is one short transaction's worth.
 
-A relay *claims* rows for a time before it takes them to the store, so that no transaction is open meanwhile and a relay
-that dies holds up nothing for longer. Of the rows of one order key only the first may be claimed by itself, those
-behind it only together with it: several relays keep the order between them. Claims are conditional updates, which hold
-on any database; where it can, the rows are locked before (`FOR UPDATE SKIP LOCKED`), so that relays pass each other.
+A relay *claims* rows for a time before it takes them to the store, so that no transaction is open meanwhile and a
+relay that dies holds up nothing for longer. It walks over the table from its beginning, and passes a row if one before
+it with the same order key is somebody else's: several relays keep the order between them. The walk locks nothing, and
+the claim is a conditional update, which holds on any database; where a row was lost to a faster relay by then, those
+behind it with its order key are given back. Where the database can, rows are locked before (`FOR UPDATE SKIP LOCKED`),
+so that relays pass each other instead of waiting.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ __all__ = ["MOST_BATCH", "Claimed", "Mailbox", "new_table"]
 
 MOST_BATCH = 500
 """Rows at once: each is a variable of a statement, and databases have few."""
+WINDOW = 1_000
+"""How many rows a walk looks at together."""
+MOST_ROUNDS = 3
 MARK = "seawall outbox"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
 _SEQUENCE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -74,7 +79,6 @@ def new_table(metadata: sa.MetaData, name: str, schema: str | None) -> sa.Table:
         sa.Column("free_ns", sa.BigInteger, nullable=False, server_default="0"),
         sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
         sa.Index(f"ux_{name}_id", "id", unique=True),
-        sa.Index(f"ix_{name}_order", "order_key", "seq"),
         schema=schema,
         # A number is never given twice: the order of rows is that of their numbers.
         sqlite_autoincrement=True,
@@ -88,8 +92,6 @@ class Mailbox:
     def __init__(self, table: sa.Table) -> None:
         self.table = table
         self._columns = [table.c[name] for name in _KEPT]
-        earlier = table.alias("earlier")
-        self._is_first = ~sa.exists().where(earlier.c.order_key == table.c.order_key, earlier.c.seq < table.c.seq)
 
     def insertion(self, work: Work) -> sa.Executable:
         """The statement that puts a record in."""
@@ -101,7 +103,7 @@ class Mailbox:
 
     def is_idle(self, connection: sa.Connection, now_ns: int) -> bool:
         """Whether nothing could be claimed now, as far as can be seen without a lock."""
-        return connection.execute(self._firsts(now_ns, 1)).first() is None
+        return not self._choose(connection, 1, now_ns)
 
     def claim(self, connection: sa.Connection, n: int, now_ns: int, until_ns: int) -> tuple[str, Sequence[Claimed]]:
         """Up to `n` rows that nobody has, in the order in which they were put, and the token of the claim."""
@@ -109,64 +111,72 @@ class Mailbox:
         if connection.dialect.name == "sqlite":
             # The lock for writing first, as BEGIN IMMEDIATE would take it: one who has read already may be refused it.
             connection.execute(sa.update(table).where(table.c.seq == -1).values(failures=0))
-        firsts = self._firsts(now_ns, n)
-        if _skips_locked(connection):
-            firsts = firsts.with_for_update(skip_locked=True)
-        numbers = [row.seq for row in connection.execute(firsts)]
-        won = self._take(connection, numbers, token, now_ns, until_ns)
-        keys = {row.order_key for row in won if row.order_key is not None}
-        if keys and len(won) < n:
-            behind = self._behind(connection, keys, [row.seq for row in won], n - len(won), now_ns)
-            won = [*won, *self._take(connection, behind, token, now_ns, until_ns)]
-        if not won:
+        chosen = self._choose(connection, n, now_ns)
+        if skips_locked(connection):
+            chosen = self._lock(connection, n, now_ns, chosen)
+        numbers = list(chosen)
+        if not numbers:
             return token, ()
-        rows = connection.execute(
-            sa.select(*self._columns, table.c.failures)
-            .where(table.c.seq.in_([row.seq for row in won]), table.c.claim == token)
-            .order_by(table.c.seq)
-        ).mappings()
+        mine = table.c.seq.in_(numbers) & (table.c.claim == token)
+        connection.execute(
+            sa.update(table)
+            .where(table.c.seq.in_(numbers), table.c.free_ns <= now_ns)
+            .values(claim=token, free_ns=until_ns)
+        )
+        rows = connection.execute(sa.select(*self._columns, table.c.seq, table.c.failures).where(mine)).mappings()
+        won = {row["seq"]: row for row in rows}
+        kept, broken = _whole(chosen, won)
+        if broken:
+            self.give_back(connection, [won[number]["id"] for number in broken], token)
         return token, [
-            Claimed(work=Work(**{name: row[name] for name in _KEPT}), failures=row["failures"]) for row in rows
+            Claimed(work=Work(**{name: row[name] for name in _KEPT}), failures=row["failures"])
+            for row in (won[number] for number in kept)
         ]
 
-    def _firsts(self, now_ns: int, n: int) -> sa.Select[Any]:
-        """Rows that nobody has, and that are the first of their order key if they have one."""
-        table = self.table
-        rows = sa.select(table.c.seq).where(table.c.free_ns <= now_ns, self._is_first)
-        return rows.order_by(table.c.seq).limit(n)
+    def _lock(
+        self, connection: sa.Connection, n: int, now_ns: int, chosen: dict[int, str | None]
+    ) -> dict[int, str | None]:
+        """Lock these; in place of those that others have locked choose further ones, as far as that goes quickly."""
+        table, passed = self.table, set[int]()
+        for _ in range(MOST_ROUNDS):
+            free = sa.select(table.c.seq).where(table.c.seq.in_(chosen), table.c.free_ns <= now_ns)
+            locked = set(connection.scalars(free.with_for_update(skip_locked=True)).all())
+            lost = chosen.keys() - locked
+            if not lost:
+                break
+            passed |= lost
+            chosen = self._choose(connection, n, now_ns, passed)
+        return chosen
 
-    def _take(
-        self, connection: sa.Connection, numbers: Collection[int], token: str, now_ns: int, until_ns: int
-    ) -> Sequence[Any]:
-        """Claim these, as far as nobody was faster; the rows that were claimed."""
-        if not numbers:
-            return ()
-        table = self.table
-        chosen = table.c.seq.in_(numbers)
-        connection.execute(
-            sa.update(table).where(chosen, table.c.free_ns <= now_ns).values(claim=token, free_ns=until_ns)
-        )
-        mine = sa.select(table.c.seq, table.c.order_key).where(chosen, table.c.claim == token)
-        return connection.execute(mine.order_by(table.c.seq)).all()
+    def _choose(
+        self, connection: sa.Connection, n: int, now_ns: int, passed: Collection[int] = ()
+    ) -> dict[int, str | None]:
+        """Up to `n` rows that nobody has, each with all those before it that have its order key; the keys by number.
+        Those in `passed` are somebody's.
 
-    def _behind(
-        self, connection: sa.Connection, keys: set[str], firsts: Collection[int], n: int, now_ns: int
-    ) -> list[int]:
-        """Up to `n` rows behind the first ones of these order keys, as far as none between them is somebody else's."""
-        table, free = self.table, set(keys)
-        rows = connection.execute(
-            sa.select(table.c.seq, table.c.order_key, table.c.free_ns)
-            .where(table.c.order_key.in_(keys), table.c.seq.not_in(firsts))
-            .order_by(table.c.seq)
-            .limit(n)
-        )
-        found: list[int] = []
-        for row in rows:
-            if row.free_ns > now_ns:
-                free.discard(row.order_key)
-            elif row.order_key in free:
-                found.append(row.seq)
-        return found
+        By a walk and not by a condition: there is no plan by which a database could check it a million times over.
+        """
+        table, last, window = self.table, -1, n
+        chosen: dict[int, str | None] = {}
+        taken: set[str] = set()
+        while True:
+            rows = connection.execute(
+                sa.select(table.c.seq, table.c.order_key, table.c.free_ns)
+                .where(table.c.seq > last)
+                .order_by(table.c.seq)
+                .limit(window)
+            ).all()
+            for number, key, free_ns in rows:
+                is_free = free_ns <= now_ns and number not in passed
+                if key is not None and (not is_free or key in taken):
+                    taken.add(key)
+                elif is_free:
+                    chosen[number] = key
+                    if len(chosen) == n:
+                        return chosen
+            if len(rows) < window:
+                return chosen
+            last, window = rows[-1].seq, WINDOW
 
     def delete(self, connection: sa.Connection, ids: Collection[str]) -> None:
         """Forget rows: their records are in the store."""
@@ -187,7 +197,23 @@ class Mailbox:
         connection.execute(sa.update(table).where(mine).values(claim=None, **values))
 
 
-def _skips_locked(connection: sa.Connection) -> bool:
+def _whole(chosen: dict[int, str | None], won: Collection[int]) -> tuple[list[int], list[int]]:
+    """Of the rows won those that may be kept, and those before which one of their order key was lost."""
+    kept: list[int] = []
+    broken: list[int] = []
+    lost: set[str | None] = set()
+    for number, key in chosen.items():
+        if number not in won:
+            lost.add(key)
+        elif key is not None and key in lost:
+            broken.append(number)
+        else:
+            kept.append(number)
+    return kept, broken
+
+
+def skips_locked(connection: sa.Connection) -> bool:
+    """Whether this database passes rows that are locked."""
     dialect = connection.dialect
     if dialect.name == "postgresql":
         return True

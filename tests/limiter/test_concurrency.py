@@ -418,6 +418,8 @@ async def test_a_layer_holds_a_slot_while_the_call_runs(world: World) -> None:
         assert await world.call(watching, work, "ann") == 1
     assert policy[Concurrency].snapshot()["refused"] == 1
     assert "exports" in policy.explain()
+    with pytest.raises(TypeError, match="Concurrency"):
+        policy.guard()
     nobody_is_in(limit)
 
 

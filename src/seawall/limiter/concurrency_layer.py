@@ -19,7 +19,9 @@ __all__ = ["Concurrency", "ConcurrencyGuard"]
 class Concurrency(Spec):
     """Let a call run in a slot of a `ConcurrencyLimit`, or refuse it with `RateLimited`.
 
-    Inside a retry each attempt takes a slot of its own; outside, one slot lasts for all of them.
+    Inside a retry each attempt takes a slot of its own; outside, one slot lasts for all of them. While it waits, what
+    layers outside of it have given out is held: with `max_wait` it belongs outside a bulkhead. Around blocks there is
+    `limit.slot(key)` instead: `guard()` and `attempts()` refuse it.
 
     Args:
         limit: the `ConcurrencyLimit`, which may be shared.
@@ -111,4 +113,4 @@ class ConcurrencyGuard(Live):
         return {**self.limit.snapshot(), "refused": self.refused}
 
     def explain(self) -> str:
-        return f"At most {self.limit.limit} calls of one key run at a time, by {self.limit.name}."
+        return f"The concurrency limit {self.limit.name} lets at most {self.limit.limit} of one key run at a time."

@@ -17,7 +17,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ MAX_KEYS = 1_000_000
 MOST_SECONDS = 600
 """Of real time; then the flood ends where it is."""
 STEPS = 20
-GROWN, KNOWN, NEW, KEY = "most, of all", "known from the start", "new all the time", "a live key"
+GROWN, KNOWN, NEW = "most, of all", "known from the start", "new all the time"
+KEY, PLAIN, KEY_RESIDENT = "a live key", "in a plain dict, of the same", "a live key, by resident memory"
 
 
 @dataclass(slots=True)
@@ -81,14 +83,41 @@ def resident() -> float:
     return pages * 4096 / (1 << 20)
 
 
-def bytes_of_a_key(count: int = 100_000) -> float:
-    """What a live key takes, its own text included, by the resident memory of many at once."""
-    gc.collect()
-    before = resident()
+def fill_limiter(count: int = 100_000) -> object:
+    """Keys of ten characters, as user numbers are."""
     limiter = Limiter(LIMIT, name="bytes", store=Memory())
     for number in range(count):
-        limiter.hit(f"user:{number}")
-    return (resident() - before) * (1 << 20) / count
+        limiter.hit(f"user:{number:05}")
+    return limiter
+
+
+def fill_dict(count: int = 100_000) -> object:
+    """The same texts and as large numbers, without a limiter."""
+    now = time.monotonic_ns() | 1 << 40
+    states: dict[str, int] = {}
+    for number in range(count):
+        states[f"user:{number:05}"] = now + number
+    return states
+
+
+def resident_of_a_key(count: int = 100_000) -> float:
+    """What a live key takes by resident memory, with what the allocator adds and keeps; in a fresh process."""
+    gc.collect()
+    before = resident()
+    kept = fill_limiter(count)
+    taken = (resident() - before) * (1 << 20) / count
+    del kept
+    return taken
+
+
+def asked_for_a_key(fill: Callable[[int], object], count: int = 100_000) -> float:
+    """What is asked of the allocator for it."""
+    tracemalloc.start()
+    kept = fill(count)
+    asked, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del kept
+    return asked / count
 
 
 class Good:
@@ -163,12 +192,13 @@ def limiter_memory(effort: Effort) -> list[Table]:
     title = f"Memory of a process under {keys:,} keys that come once each, with max_keys={max_keys:,}"
     of_first = "of the most in the first two fifths"
     good = [_good(KNOWN, *last.known), _good(NEW, *last.fresh)]
-    size = told["bytes_of_a_key"]
-    one_key = Row(KEY, "ours", size, size, size, note="its text, its state and the table")
+    key = [Row(name, "ours", size, size, size) for name, size in told["bytes_of_a_key"].items()]
+    key[0].note = "its text, its state and its share of the table, as asked of the allocator"
+    key[-1].note = "with what the allocator adds and keeps"
     return [
         Table("limiter memory", title, rows, unit="MiB", bare="", first=of_first, notes=notes[last.keys == keys :]),
         Table("limiter memory good", "Good hits refused meanwhile", good, unit="of a million", bare=""),
-        Table("limiter memory key", "A key in memory, of 100,000", [one_key], unit="bytes", bare=""),
+        Table("limiter memory key", "A key in memory, of 100,000", key, unit="bytes", bare=""),
     ]
 
 
@@ -184,9 +214,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--max-keys", type=int, default=MAX_KEYS, help="keys that the limiter keeps exactly")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, at the end")
     options = parser.parse_args(arguments)
-    a_key = bytes_of_a_key()
+    by_resident = resident_of_a_key()
     if not options.json:
-        print(f"a key takes {a_key:.0f} bytes, of 100,000")
         print(f"{'keys':>12} {'virtual':>9} {'real':>7} {'resident':>10} {'exact':>10}  good hits refused: known, new")
     seen: list[Seen] = []
     for one in flood(options.keys, options.max_keys):
@@ -198,9 +227,12 @@ def main(arguments: list[str]) -> int:
             place = f"{one.keys:>12,} {one.virtual:>7.1f} s {one.real:>5.0f} s"
             print(f"{place} {one.resident:>6.1f} MiB {one.exact:>10,}  {shares}", flush=True)
     before, most = early(seen, options.keys), max(one.resident for one in seen)
+    # Tracing comes last: it takes memory of its own.
+    a_key = {KEY: asked_for_a_key(fill_limiter), PLAIN: asked_for_a_key(fill_dict), KEY_RESIDENT: by_resident}
     if options.json:
         print(json.dumps({"bytes_of_a_key": a_key, "seen": [dataclasses.asdict(one) for one in seen]}))
     else:
+        print(", ".join(f"{name}: {size:.0f} bytes" for name, size in a_key.items()))
         print(f"most resident in the first two fifths {before:.1f} MiB, in all {most:.1f} MiB")
     (refused, hits), (refused_new, hits_new) = seen[-1].known, seen[-1].fresh
     return int(most > before * 1.05 or (refused + refused_new) > 0.001 * (hits + hits_new))

@@ -262,16 +262,19 @@ def test_a_worker_cancelled_while_its_limiter_thinks_gives_everything_back_uncou
             begun.append(number)
             await asyncio.sleep(0.005)
 
-        for number in range(4):
+        for number in range(8):
             outbox.put(do, number)
-        limiter = Distant(TokenBucket("100/s", burst=3), name="drain")
+        limiter = Distant(TokenBucket("1000/s"), name="drain")
         worker = outbox.worker(limiter=limiter, concurrency=3)
 
-        async def block() -> None:
-            async with worker:
-                await asyncio.sleep(0.05)
+        async def stop_later() -> None:
+            await asyncio.sleep(0.05)
+            worker.stop()
 
-        await victim(block())
+        stopping = asyncio.create_task(stop_later())
+        await victim(worker.arun())
+        stopping.cancel()
+        await asyncio.wait([stopping])
         for _ in range(20):
             await asyncio.sleep(0)
         assert outbox.stats().leased == 0
@@ -280,7 +283,7 @@ def test_a_worker_cancelled_while_its_limiter_thinks_gives_everything_back_uncou
             assert work.attempts <= begun.count(number)
         async with outbox.worker():
             await asyncio.sleep(10)
-        assert set(begun) == {0, 1, 2, 3} and outbox.stats().waiting == 0
+        assert set(begun) == set(range(8)) and outbox.stats().waiting == 0
 
     assert cancel_everywhere(scenario, max_points=20_000) > 30
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,6 @@ class Shift:
         self._room = Room(box, runtime, pace, self._lock, concurrency)
         self._held: dict[tuple[str, str], Held] = {}
         self._store_troubles = 0
-        self._loop: Any = None
         self.stopping = False
         self.turned_ns = clock.now_ns()
         """When the loop came round last."""
@@ -80,11 +78,7 @@ class Shift:
     def stop(self) -> None:
         """Lease nothing more; from any thread, and from a signal handler."""
         self.stopping = True
-        self._bell.ring()
-        if self._loop is not None:
-            # A signal handler runs in the thread of the loop, in the middle of its wait: a ring alone would not end it.
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(_nothing)
+        self._bell.ring_in_handler()
 
     @property
     def in_work(self) -> int:
@@ -99,10 +93,6 @@ class Shift:
 
     async def work(self, grace_ns: int) -> None:
         """Work until `stop()`; then let what is in work end, for `grace_ns`."""
-        if self._runtime.is_async:
-            import asyncio  # noqa: PLC0415  # loaded already, since this is an async worker
-
-            self._loop = asyncio.get_running_loop()
         deaf = self._box.store.listen(self._bell.ring)
         try:
             while not self.stopping:
@@ -345,6 +335,8 @@ class Shift:
             import asyncio  # noqa: PLC0415  # as above
 
             await asyncio.wait(tasks)
+        for held in [held for held in self._held.values() if held.task is not None and held.task.done()]:
+            await self._put_back(held)  # cancelled before its first step: nothing of it has run
 
     async def drain(self, most: int) -> int:
         """Do what is due now, one after another, here; returns how many were done."""
@@ -358,10 +350,6 @@ class Shift:
             if await self._enter(held):
                 await self._do(held)
         return self._tally.done - before
-
-
-def _nothing() -> None:
-    """For a loop that is only to come round."""
 
 
 def _look_at(task: Any) -> None:

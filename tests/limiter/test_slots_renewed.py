@@ -247,6 +247,24 @@ def test_a_thread_of_the_limit_renews_slots_of_threads_and_ends_when_it_is_idle(
     assert far.inside == 0
 
 
+def test_a_renewal_that_fails_in_an_unheard_of_way_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("seawall.limiter.keeper.IDLE_SECONDS", 0.05)
+    far = Far()
+    limit = ConcurrencyLimit(2, lease="300ms", store=far)
+    failures = iter([KeyError("odd"), ValueError("odder")])
+
+    def fail() -> None:
+        for failure in failures:
+            raise failure
+
+    far.during = fail
+    with limit.slot("ann") as slot:
+        until(lambda: far.steps.count("renew") >= 5)
+        assert not slot.lost
+    until(lambda: not limit._turnstile.keeper._running)
+    assert far.inside == 0
+
+
 def test_a_thread_that_ends_in_the_midst_of_a_renewal_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("seawall.limiter.keeper.IDLE_SECONDS", 0.05)
     far = Far()

@@ -76,8 +76,8 @@ class Slot:
         try:
             try:
                 renewed = await table.renew(runtime, lease)
-            except BackendUnavailable:
-                renewed = Renewed.UNKNOWN  # what is wrong with the store is told to those who want to enter
+            except Exception:  # noqa: BLE001  # what is wrong is told to those who want to enter; this goes on trying
+                renewed = Renewed.UNKNOWN
             if renewed in (Renewed.LOST, Renewed.RETAKEN):
                 self._lose("it had run out", retaken=renewed is Renewed.RETAKEN)
             elif renewed is Renewed.UNKNOWN and self.lost:

@@ -6,10 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from seawall.outbox.sqlite import SqliteStore
 from seawall.runtime.blocking import drive
+from tests.machines.effort import MODEL
 from tests.outbox.store_model import StoreModel
 
 
@@ -38,7 +39,7 @@ class Dropping(_OnFile):
     drops = True
 
 
-FEW = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(MODEL, max_examples=40)
 Rejecting.TestCase.settings = FEW
 Dropping.TestCase.settings = FEW
 TestRejecting = Rejecting.TestCase

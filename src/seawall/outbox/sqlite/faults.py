@@ -6,10 +6,11 @@ import sqlite3
 
 from seawall.errors import BackendUnavailable, SeawallError
 
-__all__ = ["fault_of", "is_busy", "is_corrupt", "is_local"]
+__all__ = ["fault_of", "is_busy", "is_corrupt", "is_io", "is_local"]
 
 _BUSY = (5, 6)
 _CORRUPT = (11, 26)
+_IO = (10, 13)
 _WHAT = {
     5: "is locked by another process",
     6: "is locked",
@@ -36,6 +37,11 @@ def is_busy(error: BaseException) -> bool:
 def is_corrupt(error: BaseException) -> bool:
     """Whether the file is damaged, or was never one of SQLite's."""
     return _code_of(error) in _CORRUPT
+
+
+def is_io(error: BaseException) -> bool:
+    """Whether a read, a write or a sync has failed."""
+    return _code_of(error) in _IO
 
 
 def is_local(error: Exception) -> bool:

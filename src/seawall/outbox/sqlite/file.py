@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -31,7 +32,7 @@ class File:
         """Where a corrupt predecessor lies."""
         self._synchronous = synchronous
         self._db: sqlite3.Connection | None = None
-        self._suspect = self._spoilt = False
+        self._suspect = self._doubtful = self._spoilt = False
 
     def connection(self, timeout_ms: int) -> sqlite3.Connection:
         """The connection, opened if there is none. Raises `BackendUnavailable`, or what SQLite raises."""
@@ -54,6 +55,10 @@ class File:
     def suspect(self) -> None:
         """Look at the whole file when it is opened next: SQLite has found fault with it."""
         self._suspect = True
+
+    def doubt(self) -> None:
+        """Write the log again when the file is opened next: a write or a sync has failed."""
+        self._doubtful = True
 
     def spoil(self) -> None:
         """This is a child, forked while a step was under way: SQLite's locks of the parent seem to be its own."""
@@ -86,6 +91,9 @@ class File:
                 aside.check(db, timeout_ms)
                 self._suspect = False
             self._prepare(db)
+            if self._doubtful:
+                self._write_log_again(db)
+                self._doubtful = False
         except BaseException as error:
             if db is not None:
                 _close(db)
@@ -112,10 +120,11 @@ class File:
             ) from None
 
     def _prepare(self, db: sqlite3.Connection) -> None:
+        if not Path(self.path).stat().st_size:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Before anything is changed: it may be another's.
         found = schema.look(db, self.path)
         if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
                 raise BackendUnavailable(f"{self.path}: its file system allows no write-ahead log (got {mode!r})")
@@ -128,6 +137,37 @@ class File:
             schema.prepare(db, self.path)
             db.execute("COMMIT")
         db.execute("PRAGMA busy_timeout = 0")
+
+    def _write_log_again(self, db: sqlite3.Connection) -> None:
+        """After a sync that failed, the system takes what it could not write for written, and says so at the next one.
+
+        Whatever SQLite found in the log just now was perhaps never on the disk, and what is stored after it would be
+        worth nothing. Written once more, it must reach the disk, or the sync fails again.
+        """
+        db.execute("BEGIN IMMEDIATE")  # nobody else writes to the log
+        try:
+            rewrite(f"{self.path}-wal")
+        finally:
+            db.execute("ROLLBACK")
+
+
+def rewrite(path: str) -> None:
+    """Write what is in a file to it again, and sync it. One that is not there is as it should be."""
+    with suppress(FileNotFoundError), Path(path).open("r+b", buffering=0) as file:
+        offset = 0
+        while part := os.pread(file.fileno(), 1 << 20, offset):
+            offset += os.pwrite(file.fileno(), part, offset)
+        sync(file.fileno())
+
+
+def sync(handle: int) -> None:
+    """Let a file reach the disk; on macOS `fsync` alone does not."""
+    if sys.platform == "darwin":
+        import fcntl  # noqa: PLC0415
+
+        fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(handle)
 
 
 def _close(db: sqlite3.Connection) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 
 from seawall.errors import BackendUnavailable, ConfigError, NotQueued
-from seawall.outbox.sqlite.faults import fault_of, is_busy, is_corrupt, is_local
+from seawall.outbox.sqlite.faults import fault_of, is_busy, is_corrupt, is_io, is_local
 from seawall.outbox.sqlite.file import File
 from seawall.outbox.sqlite.step import ALONE, WRITE, Step
 from seawall.runtime import clock
@@ -121,6 +121,8 @@ class Turn:
         self._file.drop()
         if error is not None and is_corrupt(error):
             self._file.suspect()
+        if error is not None and is_io(error):
+            self._file.doubt()
 
     def _fail(self, steps: list[Step], error: Exception) -> None:
         self.failures += 1

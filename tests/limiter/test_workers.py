@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +87,43 @@ def test_lint_finds_a_limit_inside_a_retry() -> None:
     right = Policy(RateLimit(TokenBucket("1/s")), Retry(on=OSError), name="right")
     assert [finding.rule for finding in wrong.lint()] == ["limit-in-retry"]
     assert not right.lint()
+
+
+APP = """
+from seawall import Limiter, Memory, TokenBucket
+
+Limiter(TokenBucket("1/s"), name="meant", store=Memory())
+first = Limiter(TokenBucket("1/s"), name="first")
+second = Limiter(TokenBucket("1/s"), name="second")
+
+
+async def app(scope, receive, send):
+    raise NotImplementedError
+"""
+
+
+def test_real_workers_of_uvicorn_warn_once_each(tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    (tmp_path / "limited_app.py").write_text(APP, encoding="utf-8")
+    command = [sys.executable, "-m", "uvicorn", "limited_app:app", "--workers", "2", "--port", "0", "--lifespan", "off"]
+    said: list[str] = []
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as server:
+        give_up = threading.Timer(40, server.kill)
+        give_up.start()
+        try:
+            assert server.stderr is not None
+            for line in server.stderr:
+                said.append(line)
+                if sum("Started server process" in each for each in said) == 2:
+                    break
+            server.send_signal(signal.SIGTERM)
+            said += server.stderr
+        finally:
+            give_up.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)  # its workers too
+    warned = [line for line in said if "RuntimeWarning" in line]
+    assert len(warned) == 2, said
+    assert all("limiter 'first'" in line and "store=Valkey(url)" in line for line in warned)

@@ -13,7 +13,7 @@ from seawall.http import Pace
 from seawall.integrations.aiohttp import Middleware
 from seawall.integrations.httpx import AsyncTransport, Transport
 from seawall.testing import Victim, cancel_everywhere
-from tests.integrations.shop import Shop, with_every_client
+from tests.integrations.shop import Shop, Stream, with_every_client
 
 SPENT = '"default";r=0;t=4'
 ONCE = Failfast()
@@ -141,6 +141,18 @@ async def test_a_strategy_that_waits_as_it_was_asked_to_does_not_wait_twice(shop
     cluster = shop.cluster([spent, 200], strategy=Failover(base=0, cap=0))
     assert (await get(shop, shop.client(cluster, options={"pace": True}))).status_code == 200
     assert shop.times == [0, 3]
+
+
+@with_every_client
+async def test_a_response_that_is_passed_over_is_let_go_before_the_next_attempt_waits_for_its_turn(shop: Shop) -> None:
+    stream = Stream(shop, b"x")
+    spent = shop.streamed(stream, 429, headers={"RateLimit": SPENT})
+    closed: list[int] = []
+    pace = Pace(key=lambda _request: f"{closed.append(stream.closed)}")  # type: ignore[func-returns-value]
+    cluster = shop.cluster([spent, 200], strategy=Failover(base=0, cap=0))
+    assert (await get(shop, shop.client(cluster, options={"pace": pace}))).status_code == 200
+    assert closed[0] == 0
+    assert closed[1] > 0
 
 
 @with_every_client

@@ -168,6 +168,8 @@ class _Call:
 
     async def _attempt(self, endpoint: Endpoint) -> ClientResponse:
         """Send the request to one endpoint, when it is its turn."""
+        if not self._exchange.forks:
+            await self._close(self._exchange.bad)
         pace = self._pace
         if pace is None:
             return await self._sent(endpoint, None)
@@ -180,8 +182,6 @@ class _Call:
     async def _sent(self, endpoint: Endpoint, turn: Turn | None) -> ClientResponse:
         """Send the request to one endpoint."""
         exchange = self._exchange
-        if not exchange.forks:
-            await self._close(exchange.bad)
         headers = exchange.admit(endpoint)
         request, target = outgoing(self._request, endpoint, headers, forks=exchange.forks)
         if turn is not None:

@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from seawall.errors import DeadlineExceeded
 from seawall.http.answers import BadAnswer
 from seawall.http.names import Clusters
 from seawall.http.pacing import Pace, Paced, Turn
-from seawall.http.target import target_of
-from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
+from seawall.http.verdicts import MOST_PROBLEM_BYTES
 from seawall.integrations.httpx import _requests as requests
+from seawall.integrations.httpx._call import Bad, Bounds, Call
 from seawall.integrations.httpx._calm import calm, reading_little
 from seawall.integrations.httpx._inner import Settings
 from seawall.integrations.httpx._kit import Kit, kit_of
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from seawall.cluster import Cluster
     from seawall.cluster.endpoint import Endpoint
 
     class Base(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride]  # what either client accepts
@@ -79,7 +77,7 @@ class AsyncTransport(Base):
             if pace is None:
                 return await inner.handle_async_request(request)
             return await _paced(kit, pace, inner.handle_async_request, request)
-        return await _Call(kit, inner.handle_async_request, self._settings, cluster, request).run()
+        return await _Call(kit, inner.handle_async_request, self._settings, cluster, request, _streams(kit)).run()
 
     async def aclose(self) -> None:
         for inner in [*self._settings.made, *filter(None, [self._settings.given])]:
@@ -126,20 +124,8 @@ async def _paced(kit: Kit, pace: Pace, send: Callable[[Any], Awaitable[Any]], re
     return response
 
 
-class _Call:
+class _Call(Call):
     """One request on its way through a cluster."""
-
-    def __init__(
-        self, kit: Kit, send: Callable[[Any], Awaitable[Any]], settings: Settings, cluster: Cluster[Any], request: Any
-    ) -> None:
-        self._kit = kit
-        self._send = send
-        self._request = request
-        self._tracked, self._bounded = _streams(kit)
-        self._body = requests.Body(kit, request.stream, self._tracked)
-        self._exchange = requests.exchange_for(kit, cluster, request, self._body)
-        self._most = None if self._exchange.streams else settings.most
-        self._pace = settings.pace
 
     async def run(self) -> Any:
         """The response; raises what the sender is to see."""
@@ -163,10 +149,12 @@ class _Call:
 
     async def _attempt(self, endpoint: Endpoint) -> Any:
         """Send the request to one endpoint, when it is its turn."""
+        if not self._exchange.forks:
+            await self._close(self._exchange.bad)
         pace = self._pace
         if pace is None:
             return await self._sent(endpoint, None)
-        turn = await pace.enter(ASYNCIO, pace.key_of(target_of(endpoint).origin, self._request))
+        turn = await pace.enter(ASYNCIO, self._line(endpoint))
         try:
             return await self._sent(endpoint, turn)
         finally:
@@ -174,49 +162,30 @@ class _Call:
 
     async def _sent(self, endpoint: Endpoint, turn: Turn | None) -> Any:
         """Send the request to one endpoint."""
-        exchange = self._exchange
-        if not exchange.forks:
-            await self._close(exchange.bad)
-        headers = exchange.admit(endpoint)
-        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
+        request, target = self._outgoing(endpoint)
         if turn is not None:
             turn.begin()
         try:
             with reading_little():
                 response = await self._send(request)
         except Exception as error:
-            if turn is not None:
-                turn.failed(error, self._kit.client.never_left)
-            other = exchange.failed(error)
+            other = self._failed(error, turn)
             if other is None:
                 raise
             try:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
-        if turn is not None:
-            turn.answered(response.status_code, response.headers.get)
-        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most, exchange.body_late)
-        requests.rewritten(response, self._request, target)
-        verdict = verdict_of_status(response.status_code)
+        verdict = self._arrived(response, target, turn)
         if verdict is Verdict.OK:
             return response
-        raise exchange.refuse(await self._bad(response, verdict, endpoint))
+        raise self._exchange.refuse(await self._bad(response, verdict, endpoint))
 
     async def _bad(self, response: Any, verdict: Verdict, endpoint: Endpoint) -> BadAnswer:
-        spent = False
-        if may_be_quota(response.status_code, response.headers.get("content-type")) and requests.is_small(response):
-            data = await self._kept(response, requests.look_until(response.stream.due_ns))
-            spent = data is not None and is_quota_exceeded(data, response.headers.get("content-encoding"))
-        return _Bad(
-            response.status_code,
-            response,
-            verdict=verdict,
-            endpoint=endpoint,
-            retry_after=requests.wish_of(response),
-            final=spent,
-            keep=self._keep,
-        )
+        final = False
+        if Bad.may_be_final(response):
+            final = Bad.is_final(response, await self._kept(response, requests.look_until(response.stream.due_ns)))
+        return _Bad(response, verdict, endpoint, final=final, keep=self._keep)
 
     async def _keep(self, response: Any) -> None:
         """Read the rest of a response that may still be wanted, if it is short and here; else let it go."""
@@ -233,18 +202,12 @@ class _Call:
         """Read a short body into memory; None if it cannot be had by `due_ns`, or is not so short after all."""
         stream = response.stream
         data: bytes | None = await stream.read(due_ns)
-        if not stream.in_memory:
-            requests.small_body(self._kit, response, data)
-            response.stream = self._bounded(response.stream, stream.due_ns, self._most, stream.late)
+        self._keep_data(response, stream, data)
         return data
 
 
-class _Bad(BadAnswer):
-    """A response that is a failure, whose connection goes back when it is passed over."""
-
-    def __init__(self, status: int, response: Any, *, keep: Callable[[Any], Awaitable[None]], **facts: Any) -> None:
-        super().__init__(status, response, **facts)
-        self._keep = keep
+class _Bad(Bad):
+    """A response that is a failure."""
 
     async def aclose(self) -> None:
         """Nobody is going to read it, or at least not soon."""
@@ -271,16 +234,7 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
         async def aclose(self) -> None:
             await self._stream.aclose()
 
-    class Bounded(kit.AsyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(
-            self, stream: Any, due_ns: int | None, most: int | None, late: Callable[[int], DeadlineExceeded]
-        ) -> None:
-            self._stream = stream
-            self.due_ns = due_ns
-            self.late = late
-            self._most = most
-            self.in_memory = isinstance(stream, kit.ByteStream)
-
+    class Bounded(Bounds, kit.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
             chunks, size = aiter(self._stream), 0
             try:

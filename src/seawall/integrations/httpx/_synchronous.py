@@ -11,9 +11,9 @@ from seawall.errors import DeadlineExceeded
 from seawall.http.answers import BadAnswer
 from seawall.http.names import Clusters
 from seawall.http.pacing import Pace, Paced, Turn
-from seawall.http.target import target_of
-from seawall.http.verdicts import MOST_PROBLEM_BYTES, is_quota_exceeded, may_be_quota, verdict_of_status
+from seawall.http.verdicts import MOST_PROBLEM_BYTES
 from seawall.integrations.httpx import _requests as requests
+from seawall.integrations.httpx._call import Bad, Bounds, Call
 from seawall.integrations.httpx._capped import cap, until
 from seawall.integrations.httpx._inner import Settings
 from seawall.integrations.httpx._kit import Kit, kit_of
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    from seawall.cluster import Cluster
     from seawall.cluster.endpoint import Endpoint
 
     class Base(httpx.BaseTransport, httpx2.BaseTransport):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride]  # what either client accepts
@@ -96,7 +95,8 @@ class Transport(Base):
         if cluster is None:
             pace = self._settings.pace
             return inner.handle_request(request) if pace is None else _paced(kit, pace, inner.handle_request, request)
-        return _Call(kit, inner.handle_request, self._capped, self._settings, cluster, request).run()
+        facts = (kit, inner.handle_request, self._settings, cluster, request, _streams(kit))
+        return _Call(*facts, capped=self._capped).run()
 
     def close(self) -> None:
         for inner in [*self._settings.made, *filter(None, [self._settings.given])]:
@@ -143,27 +143,12 @@ def _paced(kit: Kit, pace: Pace, send: Callable[[Any], Any], request: Any) -> An
     return response
 
 
-class _Call:
+class _Call(Call):
     """One request on its way through a cluster."""
 
-    def __init__(
-        self,
-        kit: Kit,
-        send: Callable[[Any], Any],
-        capped: bool,
-        settings: Settings,
-        cluster: Cluster[Any],
-        request: Any,
-    ) -> None:
-        self._kit = kit
-        self._send = send
+    def __init__(self, *facts: Any, capped: bool) -> None:
+        super().__init__(*facts)
         self._capped = capped
-        self._request = request
-        self._tracked, self._bounded = _streams(kit)
-        self._body = requests.Body(kit, request.stream, self._tracked)
-        self._exchange = requests.exchange_for(kit, cluster, request, self._body)
-        self._most = None if self._exchange.streams else settings.most
-        self._pace = settings.pace
 
     def run(self) -> Any:
         """The response; raises what the sender is to see."""
@@ -185,10 +170,12 @@ class _Call:
 
     def _attempt(self, endpoint: Endpoint) -> Any:
         """Send the request to one endpoint, when it is its turn."""
+        if not self._exchange.forks:
+            self._close(self._exchange.bad)
         pace = self._pace
         if pace is None:
             return self._sent(endpoint, None)
-        turn = drive(pace.enter(BLOCKING, pace.key_of(target_of(endpoint).origin, self._request)))
+        turn = drive(pace.enter(BLOCKING, self._line(endpoint)))
         try:
             return self._sent(endpoint, turn)
         finally:
@@ -196,11 +183,8 @@ class _Call:
 
     def _sent(self, endpoint: Endpoint, turn: Turn | None) -> Any:
         """Send the request to one endpoint."""
-        exchange, due = self._exchange, CURRENT.get().deadline_ns
-        if not exchange.forks:
-            self._close(exchange.bad)
-        headers = exchange.admit(endpoint)
-        request, target = requests.outgoing(self._kit, self._request, endpoint, self._body.stream, headers)
+        due = CURRENT.get().deadline_ns
+        request, target = self._outgoing(endpoint)
         if due is not None:
             _cut_timeouts(request, due)
         if turn is not None:
@@ -208,9 +192,7 @@ class _Call:
         try:
             response = until(due, self._send, request, begun=False)
         except Exception as error:  # noqa: BLE001  # it is raised, in one form or another
-            if turn is not None:
-                turn.failed(error, self._kit.client.never_left)
-            other = exchange.failed(error)
+            other = self._failed(error, turn)
             try:
                 if isinstance(error, self._kit.TimeoutException) and due is not None and due <= clock.now_ns():
                     raise DeadlineExceeded("the deadline passed before there was a response", inherited=True) from error
@@ -219,29 +201,16 @@ class _Call:
                 raise other from error.__cause__
             finally:
                 del other  # it knows this frame
-        if turn is not None:
-            turn.answered(response.status_code, response.headers.get)
-        response.stream = self._bounded(response.stream, exchange.body_due_ns, self._most, exchange.body_late)
-        requests.rewritten(response, self._request, target)
-        verdict = verdict_of_status(response.status_code)
+        verdict = self._arrived(response, target, turn)
         if verdict is Verdict.OK:
             return response
-        raise exchange.refuse(self._bad(response, verdict, endpoint))
+        raise self._exchange.refuse(self._bad(response, verdict, endpoint))
 
     def _bad(self, response: Any, verdict: Verdict, endpoint: Endpoint) -> BadAnswer:
-        spent = False
-        if may_be_quota(response.status_code, response.headers.get("content-type")) and requests.is_small(response):
-            data = self._kept(response, requests.look_until(response.stream.due_ns))
-            spent = data is not None and is_quota_exceeded(data, response.headers.get("content-encoding"))
-        return _Bad(
-            response.status_code,
-            response,
-            verdict=verdict,
-            endpoint=endpoint,
-            retry_after=requests.wish_of(response),
-            final=spent,
-            keep=self._keep,
-        )
+        final = False
+        if Bad.may_be_final(response):
+            final = Bad.is_final(response, self._kept(response, requests.look_until(response.stream.due_ns)))
+        return _Bad(response, verdict, endpoint, final=final, keep=self._keep)
 
     def _keep(self, response: Any) -> None:
         """Read the rest of a response that may still be wanted, if it is short and here; else let it go."""
@@ -258,18 +227,12 @@ class _Call:
         """Read a short body into memory; None if it cannot be had by `due_ns`, or is not so short after all."""
         stream = response.stream
         data: bytes | None = stream.read(due_ns)
-        if not stream.in_memory:
-            requests.small_body(self._kit, response, data)
-            response.stream = self._bounded(response.stream, stream.due_ns, self._most, stream.late)
+        self._keep_data(response, stream, data)
         return data
 
 
-class _Bad(BadAnswer):
-    """A response that is a failure, whose connection goes back when it is passed over."""
-
-    def __init__(self, status: int, response: Any, *, keep: Callable[[Any], None], **facts: Any) -> None:
-        super().__init__(status, response, **facts)
-        self._keep = keep
+class _Bad(Bad):
+    """A response that is a failure."""
 
     def close(self) -> None:
         """Nobody is going to read it, or at least not soon."""
@@ -305,16 +268,7 @@ def _streams(kit: Kit) -> tuple[type[Any], type[Any]]:
         def close(self) -> None:
             self._stream.close()
 
-    class Bounded(kit.SyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(
-            self, stream: Any, due_ns: int | None, most: int | None, late: Callable[[int], DeadlineExceeded]
-        ) -> None:
-            self._stream = stream
-            self.due_ns = due_ns
-            self.late = late
-            self._most = most
-            self.in_memory = isinstance(stream, kit.ByteStream)
-
+    class Bounded(Bounds, kit.SyncByteStream):  # type: ignore[misc, name-defined]
         def __iter__(self) -> Iterator[bytes]:
             chunks, size = iter(self._stream), 0
             while True:

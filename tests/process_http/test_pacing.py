@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seawall import Cluster, Failfast, Registry
+from seawall import Cluster, Failfast, RateLimited, Registry, deadline
 from tests.process_http.clients import CLIENTS, Client, Server
 
 PAGES = 12
@@ -46,3 +46,20 @@ def test_the_scraper_that_is_refused_otherwise_is_not_when_it_paces_itself(
     assert {name: polite for name, (_, polite, _) in found.items()} == dict.fromkeys(found, 0)
     assert all(plain > 0 for plain, _, _ in found.values()), found
     assert all(took < 8 for _, _, took in found.values()), found
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=repr)
+@pytest.mark.parametrize("through_cluster", [True, False])
+def test_who_has_no_time_to_wait_is_refused_in_words_that_his_client_knows(
+    client: Client, through_cluster: bool, server: Server
+) -> None:
+    cluster: Cluster[Any] = Cluster("shop", [server.url], strategy=Failfast(), names=Registry())
+    caller = f"{client}-hurried-{through_cluster}"
+    base = "http://shop" if through_cluster else server.url
+    path = f"/limited/{caller}/draft"
+    with pytest.raises(RateLimited) as caught:
+        client.fetch(cluster, path, times=PAGES, pace=True, base=base, around=lambda: deadline("150ms"))
+    assert isinstance(caught.value, client.errors)
+    assert caught.value.retry_after is not None
+    assert 0.1 < caught.value.retry_after <= 1
+    assert refused(server, caller) == 0

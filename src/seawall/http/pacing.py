@@ -112,12 +112,13 @@ class Pace:
         if deadline is not None and deadline < due:
             due = deadline
         line = self._lines.waiting.get(key)
-        turn, wait = self._try(key, now, 0 if line is None else len(line))
+        turn, wait, least = self._try(key, now, 0 if line is None else len(line))
         if turn is not None:
             return turn
         patience = max(0, due - now)
-        if now + wait > due:
-            raise self._refusal(key, wait, patience)
+        if now + least > due:
+            raise self._refusal(key, least, patience)
+        hurry = now + patience // 2
         place = self._lines.join(key, runtime)
         if place is None:
             raise self._refusal(key, wait, patience, full=True)
@@ -125,21 +126,27 @@ class Pace:
         try:
             while True:
                 now, at_head = clock.now_ns(), self._lines.is_head(key, place)
-                turn, wait = self._try(key, now, 0 if at_head else 1)
+                turn, wait, least = self._try(key, now, 0 if at_head else 1, hurried=now >= hurry)
                 if turn is not None:
                     return turn
-                if now + wait > due or now >= due:
-                    raise self._refusal(key, wait, patience)
-                await self._lines.wait(place, wait if at_head else due - now)
+                if now + least > due or now >= due:
+                    raise self._refusal(key, max(wait, least), patience)
+                left = (due if now >= hurry else hurry) - now
+                await self._lines.wait(place, min(wait, left) if at_head else left)
         finally:
             self._lines.leave(key, place)
 
-    def _try(self, key: str, now: int, ahead: int) -> tuple[Turn | None, int]:
-        """A turn, if nobody is ahead and the server has room; and for how long it has none."""
+    def _try(self, key: str, now: int, ahead: int, *, hurried: bool = False) -> tuple[Turn | None, int, int]:
+        """A turn, if nobody is ahead and the server has room; when there may be one, and before when for sure not.
+
+        Who is `hurried` does not wait for the first answer of a server of which nothing is known.
+        """
         with self._lock:
             origin = self._origin(key, now)
-            wait = origin.wait(now, ahead)
-            return (Turn(self, key, origin, origin.send(now)), 0) if not wait and not ahead else (None, wait)
+            wait, least = origin.wait(now), origin.least(now, ahead)
+            if not ahead and (not wait or (hurried and origin.windows is None)):
+                return Turn(self, key, origin, origin.send(now)), 0, 0
+            return None, wait, least
 
     def _origin(self, key: str, now: int) -> Pacing:
         origin = self._origins.get(key)

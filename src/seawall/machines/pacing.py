@@ -59,17 +59,23 @@ class Pacing:
         self._alone_ns = 0
         self._largest = 0
 
-    def wait(self, now: int, ahead: int = 0) -> int:
-        """Nanoseconds until the next request may go; with others `ahead` of it, at least so long."""
-        windows, due = self.windows, now
+    def wait(self, now: int) -> int:
+        """Nanoseconds until the next request may go, if nothing is heard until then."""
+        windows = self.windows
         if windows is None:
             return max(0, self._alone_ns + SETTLE_NS - now) if self.flying else 0
-        for window in windows:
+        wait = self.least(now)
+        # By then a window may have ended behind which nobody knows.
+        if self.flying and any(window.end <= now + wait for window in windows):
+            wait = max(wait, next(reversed(self.flying.values())) + SETTLE_NS - now)
+        return wait
+
+    def least(self, now: int, ahead: int = 0) -> int:
+        """Nanoseconds for which the server has announced no room for the next request, with others `ahead` of it."""
+        due = now
+        for window in self.windows or ():
             if window.end > now:
                 due = max(due, self._due(window, now, ahead))
-        # By then a window may have ended behind which nobody knows.
-        if self.flying and any(window.end <= due for window in windows):
-            due = max(due, next(reversed(self.flying.values())) + SETTLE_NS)
         return due - now
 
     def _due(self, window: Window, now: int, ahead: int) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from seawall.errors import SeawallError
 from seawall.outbox.amqp import AmqpStore
 from seawall.runtime.blocking import BLOCKING, drive
 from tests.outbox_amqp.brokers import MISSING, Broker
 
 Make = Callable[..., AmqpStore]
-NUMBERS = itertools.count()
 
 
 def _start() -> Broker:
@@ -43,19 +44,34 @@ def broker() -> Iterator[Broker]:
 
 @pytest.fixture
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes stores with a name of this test, which are closed at the end, and their queues deleted."""
+    """Makes stores, which are emptied and closed at the end. All have one name: to make queues takes a broker long."""
     made: list[AmqpStore] = []
-    name = f"test{next(NUMBERS)}"
 
     def begin(url: str | None = None, **options: Any) -> AmqpStore:
         if url is None:
             url = request.getfixturevalue("shared").url
-        made.append(AmqpStore(url, **{"name": name, "poll": "20ms", **options}))
+        made.append(AmqpStore(url, **{"name": "tests", "poll": "20ms", **options}))
         return made[-1]
 
     yield begin
     for store in made:
-        try:
-            drive(store.open(BLOCKING).close())
-        finally:
-            store.home.end()
+        end(store)
+
+
+def end(store: AmqpStore) -> None:
+    """Empty a store and close it."""
+    if store.home.running:
+        asyncio.run_coroutine_threadsafe(empty(store), store.home._running()).result(10)
+        drive(store.open(BLOCKING).close())
+
+
+async def empty(store: AmqpStore) -> None:
+    """In the store's loop."""
+    with contextlib.suppress(SeawallError):
+        for held in [*store.desk.leases.values(), *store.desk.aside]:
+            with contextlib.suppress(Exception):
+                await held.answer()
+        for queue in store.topology.queues():
+            await store.broker.purge(queue)
+    store.desk.leases.clear()
+    store.desk.aside.clear()

@@ -16,12 +16,11 @@ import pytest
 from seawall.outbox.amqp import AmqpStore, topology
 from seawall.outbox.store import Lease
 from seawall.runtime import clock
-from seawall.runtime.aio import ASYNCIO
-from seawall.runtime.blocking import BLOCKING, drive
+from seawall.runtime.blocking import drive
 from tests.outbox.benches import SECOND, Bench
 from tests.outbox.store_contract import CONTRACT
 from tests.outbox_amqp.brokers import Broker
-from tests.outbox_amqp.conftest import NUMBERS
+from tests.outbox_amqp.conftest import end
 
 SPEED = 4
 ORDER = "no order keys: refused, see test_amqp_refusals.py"
@@ -61,8 +60,7 @@ class AmqpBench(Bench):
         self._ahead_ns = 0
 
         def begin(**settings: Any) -> AmqpStore:
-            name = f"contract{next(NUMBERS)}"
-            self._stores.append(AmqpStore(url, name=name, poll="100ms", **settings))
+            self._stores.append(AmqpStore(url, name="contract", poll="100ms", **settings))
             return self._stores[-1]
 
         super().__init__(begin, is_async=is_async)
@@ -94,6 +92,10 @@ class AmqpBench(Bench):
         assert await self.open.ack(lease)
         return [lease.work.id, *await super().taken()]
 
+    def _end(self) -> None:
+        for store in self._stores:
+            end(store)
+
     def run(self, scenario: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
         self._really = scenario.__name__ in BROKER_WAITS
 
@@ -105,9 +107,7 @@ class AmqpBench(Bench):
                 assert await self.open.ack(await self.take())
                 await scenario(self)
             finally:
-                for store in self._stores:
-                    await delete(store)
-                    await store.open(ASYNCIO if self._is_async else BLOCKING).close()
+                await (asyncio.to_thread(self._end) if self._is_async else _at_once(self._end))
 
         restore = clock.install(self._now, lambda ns: time.sleep(ns / 1e9 / SPEED), self._civil)
         try:
@@ -119,34 +119,12 @@ class AmqpBench(Bench):
             restore()
 
 
+async def _at_once(function: Callable[[], object]) -> None:
+    function()
+
+
 async def _briefly() -> None:
     time.sleep(0.01)  # noqa: ASYNC251  # in threads' way a coroutine blocks
-
-
-async def delete(store: AmqpStore) -> None:
-    """The queues of a test need not burden the next."""
-    if not store.home.running:
-        return
-
-    async def go() -> None:
-        link = await store.broker.reader()
-        channel = await link.spare_channel()
-        for queue in store.topology.queues():
-            await channel.queue_delete(queue)
-        await channel.close()
-
-    loop: Any = store.home._loop
-    await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(go(), loop)) if _in_loop() else (
-        asyncio.run_coroutine_threadsafe(go(), loop).result(10)
-    )
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="module")

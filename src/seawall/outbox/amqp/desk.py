@@ -26,10 +26,13 @@ from seawall.runtime import clock
 __all__ = ["Desk", "Held"]
 
 SECOND = 1_000_000_000
-MOST_ASIDE = 256
+MOST_LOOKED_AT = 256
 """Records that one `lease` looks at and puts off, because they are not due or their operation rests."""
+MOST_ASIDE = 32
+"""Records of operations that rest, kept in hand until they may go; more of them are put off, if others wait behind."""
+MOST_SEEN = 1_000
 REST_NS = 2 * SECOND
-"""For how long records of operations in `skip` are put off."""
+"""For how long they are put off."""
 LINGER_NS = 10 * SECOND
 """So long at least a lease that ran out is still good, unless a worker of this process takes the record up again."""
 ASIDE_NS = 5 * SECOND
@@ -59,7 +62,7 @@ class Desk:
     def __init__(self, broker: Broker) -> None:
         self.leases: dict[str, Held] = {}
         self.aside: list[Held] = []
-        """Neither leased nor answered: what came too late for whoever asked, or could not be put off. They go first."""
+        """In hand, not leased: of operations that rest, or they came too late for whoever asked. They go first."""
         self.redelivered = self.run_out = 0
         self.sent_back = 0
         """Records that were leased and lie in a queue again."""
@@ -67,6 +70,7 @@ class Desk:
         self._nonce = os.urandom(8).hex()
         self._serial = 0
         self._leased_ns = 0
+        self._seen: set[str] = set()
         self._sweeper: asyncio.Task[None] | None = None
         broker.on_lost = self._lost
 
@@ -116,7 +120,7 @@ class Desk:
                     await self._sort(held, found, n, skip)
         looked = 0
         for band in BANDS:
-            while len(found) < n and looked < MOST_ASIDE + n and len(self.aside) < MOST_ASIDE:
+            while len(found) < n and looked < MOST_LOOKED_AT + n and self._is_worth_looking(skip):
                 batch = await self._batch(self._broker.topology.ready(band), min(n - len(found), READING_LANES))
                 looked += len(batch)
                 sorting = [self._sort(held, found, n, skip) for held in batch if held is not None]
@@ -125,6 +129,10 @@ class Desk:
                         raise outcome
                 if None in batch:
                     break
+
+    def _is_worth_looking(self, skip: Collection[str]) -> bool:
+        """Whether something may be found that does not rest, as far as the operations seen so far tell."""
+        return len(self.aside) < MOST_ASIDE or any(name not in skip for name in self._seen)
 
     async def _batch(self, queue: str, lanes: int) -> list[Held | None]:
         outcomes = await asyncio.gather(*(self.get(queue, lane) for lane in range(lanes)), return_exceptions=True)
@@ -149,10 +157,17 @@ class Desk:
             return
         if work.due_ns > clock.wall_ns():
             await self.move(held, partial(self._broker.publish_due, work))
-        elif work.operation in skip:
-            await self.move(held, partial(self._broker.put_off, work, REST_NS))
-        else:
+        elif work.operation not in skip:
+            self._see(work.operation)
             (found if len(found) < n else self.aside).append(held)
+        elif len(self.aside) < MOST_ASIDE:
+            self.aside.append(held)
+        else:
+            await self.move(held, partial(self._broker.put_off, work, REST_NS))
+
+    def _see(self, operation: str) -> None:
+        if len(self._seen) < MOST_SEEN:
+            self._seen.add(operation)
 
     def _hand_out(self, held: Held, now: int, ttl_ns: int) -> tuple[str, Work]:
         self._serial += 1
@@ -240,9 +255,9 @@ class Desk:
                 await self._take_back(lambda held, now: held.until_ns + max(held.ttl_ns, LINGER_NS) <= now)
                 if clock.now_ns() - self._leased_ns > ASIDE_NS:
                     async with asyncio.timeout(self._broker.seconds):
-                        await self._give_back()
+                        await self.give_back()
 
-    async def _give_back(self) -> None:
+    async def give_back(self) -> None:
         """Records that were put aside are due again, uncounted."""
         while self.aside:
             held = self.aside.pop(0)
@@ -260,5 +275,5 @@ class Desk:
         if self._sweeper is not None:
             self._sweeper.cancel()
         with contextlib.suppress(SeawallError):
-            await self._give_back()
+            await self.give_back()
         await self._broker.close()

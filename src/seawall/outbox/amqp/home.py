@@ -61,12 +61,15 @@ class Step(Generic[T]):
     def give_back(self, result: T) -> None:
         """In the loop: nobody took it."""
         if self.undo is not None:
-            task: asyncio.Task[object] = asyncio.get_running_loop().create_task(self.undo(result))
-            _UNDER_WAY.add(task)
-            task.add_done_callback(_done)
+            _keep(asyncio.get_running_loop().create_task(self.undo(result)))
 
 
 _UNDER_WAY: set[asyncio.Task[Any]] = set()
+
+
+def _keep(task: asyncio.Task[object]) -> None:
+    _UNDER_WAY.add(task)
+    task.add_done_callback(_done)
 
 
 def _done(task: asyncio.Task[object]) -> None:
@@ -100,6 +103,13 @@ class Home:
     def running(self) -> bool:
         """Whether it has a thread."""
         return self._loop is not None
+
+    def begin(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Have something done, if the loop runs, and wait for nothing."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                loop.call_soon_threadsafe(lambda: _keep(loop.create_task(work())))
 
     def call(self, step: Step[T], seconds: float) -> T:
         """Have a step done, and block until it is, for at most `seconds`."""

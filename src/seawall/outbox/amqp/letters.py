@@ -1,13 +1,14 @@
-"""Dead letters, and traces of what was dropped: looked at by taking them from their queue and letting them go again.
+"""Dead letters, and traces of what was dropped: looked at by taking them from their queue and handing them back.
 
-AMQP cannot look into a queue. A scan takes message after message on a channel of its own, from the oldest on, and ends
-by closing the channel: the broker puts back what was not answered, where it was. While a scan is under way, others do
-not see what it has taken; those of this process go one after another.
+AMQP cannot look into a queue. A scan takes message after message on a channel of its own, and ends by handing back
+what it took. That goes to the end of the queue, so a scan for a page goes through all of them, at most 10,000. While it
+is under way, others do not see what it has taken; those of this process go one after another.
 """
 
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -22,6 +23,7 @@ __all__ = ["Letters"]
 
 MOST_BYTES = 256 * 1024 * 1024
 """Payload that one page may hold."""
+MOST_LOOKED_AT = 10_000
 BATCH = 50
 
 
@@ -31,38 +33,44 @@ class Letters:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._lock = asyncio.Lock()
+        self._taken: list[Any] = []
+        """What the scan that is under way has taken, and has not answered."""
 
     @asynccontextmanager
     async def _scan(self, queue: str) -> AsyncGenerator[AsyncIterator[tuple[Any, Work]]]:
         async with self._lock:
             link = await self._broker.reader()
             channel = await link.ask(link.spare_channel(), late=lambda found: link.later(found.close()))
+            self._taken = []
             try:
                 async with aclosing(self._messages(link, channel, queue)) as messages:
                     yield messages
             except BaseException:
                 link.later(channel.close())  # there is no time to wait, and it must not keep what it took
                 raise
-            await link.ask(channel.close())
+            await link.ask(_put_back(channel, self._taken))
 
     async def _messages(self, link: Link, channel: Any, queue: str) -> AsyncGenerator[tuple[Any, Work]]:
         while True:
             raw = await link.ask(channel.basic_get(queue))
             if raw.delivery.name != "Basic.GetOk":
                 return
+            self._taken.append(raw)
             yield raw, read(raw)
 
     async def page(self, queue: str, limit: int, after: str | None) -> Sequence[Work]:
-        """Up to `limit` records after the one with the id `after`."""
+        """Up to `limit` records after the id `after`, in the order of ids, which is that in which they were made."""
         found: list[Work] = []
-        size, passed = 0, after is None
+        size, left = 0, MOST_LOOKED_AT
         async with self._scan(queue) as messages:
             async for _, work in messages:
-                if passed:
-                    found.append(work)
+                if after is None or work.id > after:
+                    insort(found, work, key=_id_of)
                     size += len(work.payload)
-                passed = passed or work.id == after
-                if len(found) >= limit or size > MOST_BYTES:
+                while len(found) > limit or (size > MOST_BYTES and len(found) > 1):
+                    size -= len(found.pop().payload)
+                left -= 1
+                if left <= 0:
                     break
         return found
 
@@ -116,8 +124,21 @@ class Letters:
                     await move(work)
                 except Full:
                     return 0
+            self._taken.remove(raw)
             await raw.channel.basic_ack(raw.delivery.delivery_tag)
             return 1
 
         counts = await asyncio.gather(*(one(raw, work) for raw, work in batch))
         return sum(counts)
+
+
+async def _put_back(channel: Any, taken: list[Any]) -> None:
+    # Not by closing the channel: the broker says that it is closed before its messages are back.
+    for raw in taken:
+        await channel.basic_nack(raw.delivery.delivery_tag, requeue=True, wait=False)
+    await channel.basic_qos(prefetch_count=0)
+    await channel.close()
+
+
+def _id_of(work: Work) -> str:
+    return work.id

@@ -46,7 +46,9 @@ class AmqpStore:
     | priority, due time, arrival       | three bands of priority (7 to 9, 4 to 6, 0 to 3), strictly; within one,  |
     |                                   | in the order of arrival; a retry arrives again when it is due            |
     | due times                         | at most a quarter of a second late, and until a worker asks again        |
-    | `skip`                            | such records are put off for 2 s, and go to the end of their band        |
+    | `skip`                            | up to 32 such records are kept in hand, unleased; more are put off for   |
+    |                                   | 2 s, if others wait behind. Those in hand count an attempt if the process|
+    |                                   | ends without `close()`                                                   |
     | a lease that ran out              | is due again at once for the workers of its process; for others after    |
     |                                   | the time of the lease has passed a second time, at least 10 s            |
     | the connection ends               | its leases are void, their attempts counted; nothing is lost             |
@@ -151,6 +153,8 @@ class AmqpStore:
 
         def deaf() -> None:
             self._listeners = tuple(other for other in self._listeners if other is not entry)
+            if not self._listeners:
+                self.home.begin(self.desk.give_back)  # a worker that stops needs nothing in hand
 
         self._listeners = (*self._listeners, entry)
         return deaf

@@ -16,6 +16,7 @@ priorities: hence the three bands, each a queue.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from seawall.errors import ConfigError
@@ -39,6 +40,9 @@ def step_ms(left_ns: int) -> int:
     """The step of delay that comes next for a record that is due in `left_ns`: the longest that is not too long."""
     fitting = [step for step in STEPS_MS if step * 1_000_000 <= left_ns]
     return fitting[-1] if fitting else STEPS_MS[0]
+
+
+OTHER_LENGTH = re.compile(r"'x-max-length'.* but current is '(\d{1,12})'")
 
 
 class Topology:
@@ -102,11 +106,11 @@ class Topology:
                 await channel.queue_declare(queue, durable=True, arguments=arguments)
             except aiormq.ChannelPreconditionFailed as error:
                 # Another backlog in an earlier release: ours is counted by clients too, so the queue may keep its own.
-                if "'x-max-length'" not in str(error):
-                    raise ConfigError(
-                        f"AmqpStore: the broker has {queue!r} already, but another kind: {error}"
-                    ) from None
+                other = OTHER_LENGTH.search(str(error))
+                if other is None or "x-max-length" not in arguments:
+                    raise ConfigError(f"AmqpStore: the broker has another {queue!r}: {error}") from None
                 channel = await connection.channel()
+                await channel.queue_declare(queue, durable=True, arguments={**arguments, "x-max-length": int(other[1])})
         for queue, exchange, key in self.bindings():
             await channel.queue_bind(queue, exchange, routing_key=key)
         await channel.close()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import Counter
+from random import Random
 from typing import Any
 
 import httpx
@@ -12,7 +15,7 @@ from seawall import CircuitBreaker, Cluster, ConfigError, Failfast, Failover, Ra
 from seawall.http import Pace
 from seawall.integrations.aiohttp import Middleware
 from seawall.integrations.httpx import AsyncTransport, Transport
-from seawall.testing import Victim, cancel_everywhere
+from seawall.testing import Victim, cancel_everywhere, run
 from tests.integrations.shop import Shop, Stream, with_every_client
 
 SPENT = '"default";r=0;t=4'
@@ -258,3 +261,39 @@ def test_a_sender_cancelled_anywhere_leaves_no_place_taken(url: str) -> None:
 def test_pace_is_true_or_false_or_a_pace(make: Any, pace: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{make.__name__}\(pace="):
         make([], pace=pace)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_twenty_at_once_are_never_refused_and_hardly_slower_than_the_server_allows(seed: int) -> None:
+    """A fixed window of random size behind a network of random delays, that tells nothing but what is left."""
+    dice = Random(seed)
+    quota, window = dice.randint(1, 20), dice.randint(1, 10)
+    given: Counter[int] = Counter()
+    refused: list[float] = []
+
+    async def server(_request: Any) -> httpx.Response:
+        await asyncio.sleep(dice.random() * 0.4)
+        now = asyncio.get_running_loop().time()
+        number = int(now // window)
+        given[number] += 1
+        if given[number] > quota:
+            refused.append(now)
+        left, until = max(0, quota - given[number]), math.ceil(window * (number + 1) - now)
+        await asyncio.sleep(dice.random() * 0.4)
+        fields = {"X-RateLimit-Remaining": str(left), "X-RateLimit-Reset": str(until)}
+        return httpx.Response(429 if given[number] > quota else 200, headers=fields)
+
+    async def main() -> float:
+        transport = AsyncTransport([], inner=httpx.MockTransport(server), pace=Pace(max_wait="1h"))
+        async with httpx.AsyncClient(transport=transport) as client:
+
+            async def scraper() -> None:
+                for _ in range(6):
+                    await client.get("http://a.example/")
+
+            await asyncio.gather(*(scraper() for _ in range(20)))
+        return asyncio.get_running_loop().time()
+
+    took = run(main, seed=seed)
+    assert refused == []
+    assert took < 1.5 * (20 * 6 * window / quota) + 6

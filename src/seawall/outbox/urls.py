@@ -20,7 +20,7 @@ _AMQP = ("seawall.outbox.amqp", "AmqpStore")
 _HOMES = {
     "memory": ("seawall.outbox.memory", "MemoryStore"),
     "sqlite": ("seawall.outbox.sqlite", "SqliteStore"),
-    **dict.fromkeys(("valkey", "valkeys", "valkey+unix", "redis", "rediss"), _VALKEY),
+    **dict.fromkeys(("valkey", "valkeys", "redis", "rediss", "unix"), _VALKEY),
     **dict.fromkeys(("amqp", "amqps"), _AMQP),
 }
 
@@ -39,7 +39,7 @@ def store_of(store: object, name: str, limits: dict[str, Any]) -> Store:
             raise ConfigError(f"{given('Outbox(store)', store)}: expected a URL or a store; {_known()}")
         return cast("Store", store)
     scheme, colon, _ = store.partition("://")
-    home = _HOMES.get(scheme)
+    home = _HOMES.get(scheme.partition("+")[0])  # valkey+sentinel, valkey+cluster
     if home is None or not colon:
         # Never the whole URL: there may be a password in it.
         raise ConfigError(f"{given('Outbox(store)', scheme if colon else '...')}: no URL of a store; {_known()}")

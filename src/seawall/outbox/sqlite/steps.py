@@ -50,8 +50,11 @@ _COUNT = "SELECT (SELECT count(*) FROM work), (SELECT count(*) FROM dead)"
 _HELD = "SELECT 1 FROM work WHERE id = ? UNION ALL SELECT 1 FROM dead WHERE id = ?"
 _EXPIRED = "SELECT arrival FROM work WHERE until <= ?"
 _EXPIRE = "UPDATE work SET until = NULL, ready = ? WHERE until <= ?"
-_LANE = """SELECT operation, priority FROM work WHERE until IS NULL AND blocked = 0
-    AND (operation, priority) > (?, ?) ORDER BY operation, priority LIMIT 1"""
+# Not by one comparison of pairs: SQLite would read a whole lane to find the next.
+_NEXT_PRIORITY = """SELECT operation, priority FROM work WHERE until IS NULL AND blocked = 0
+    AND operation = ? AND priority > ? ORDER BY priority LIMIT 1"""
+_NEXT_OPERATION = """SELECT operation, priority FROM work WHERE until IS NULL AND blocked = 0
+    AND operation > ? ORDER BY operation, priority LIMIT 1"""
 _NEXT = """SELECT ready, arrival FROM work WHERE until IS NULL AND blocked = 0 AND operation = ? AND priority = ?
     ORDER BY ready, arrival LIMIT ?"""
 _FIRST_END = "SELECT min(until) FROM work WHERE until IS NOT NULL"
@@ -319,13 +322,12 @@ class Steps:
 
 
 def _lanes(db: Db) -> list[tuple[str, int]]:
-    """The operations and priorities of which something is in line: one look at the index for each."""
+    """The operations and priorities of which something is in line: two looks at the index for each."""
     lanes: list[tuple[str, int]] = []
-    last: tuple[str, int] | None = ("", -1)
+    last = db.execute(_NEXT_OPERATION, ("",)).fetchone()
     while last is not None:
-        last = db.execute(_LANE, last).fetchone()
-        if last is not None:
-            lanes.append(last)
+        lanes.append(last)
+        last = db.execute(_NEXT_PRIORITY, last).fetchone() or db.execute(_NEXT_OPERATION, last[:1]).fetchone()
     return lanes
 
 
@@ -333,7 +335,9 @@ def _shrink(db: Db) -> None:
     """Give empty pages back to the file system, an eighth at a time, if they are the greater part of the file."""
     empty = db.execute("PRAGMA freelist_count").fetchone()[0]
     if empty > EMPTY_PAGES and 2 * empty > db.execute("PRAGMA page_count").fetchone()[0]:
-        db.execute(f"PRAGMA incremental_vacuum({min(EMPTY_PAGES, empty // 8)})").fetchall()
+        for _ in range(min(EMPTY_PAGES, empty // 8)):
+            # However many are asked for: the module asks SQLite for one row, and that is one page.
+            db.execute("PRAGMA incremental_vacuum(1)")
 
 
 def _places(db: Db, table: str, place: str, ids: Iterable[str] | None) -> list[int]:

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from seawall.errors import ConfigError
+from seawall.outbox.news import News
 from seawall.outbox.record import Work
 from seawall.outbox.sqlite.desk import Desk
 from seawall.outbox.sqlite.file import File
 from seawall.outbox.sqlite.forking import join
-from seawall.outbox.sqlite.news import News
 from seawall.outbox.sqlite.step import ALONE, READ, WRITE
 from seawall.outbox.sqlite.steps import Steps
 from seawall.outbox.store import STATES, Lease, Stats

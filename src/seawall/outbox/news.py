@@ -1,8 +1,7 @@
-"""Who listens for news of a store: of this process at once, of others by a look at the file a few times a second.
+"""Who listens for news of a store: of this process at once, of others by a look a few times a second.
 
 A worker that has nothing to do sleeps until it is woken. What another process puts wakes nobody here by itself; so
-while anybody listens a thread asks SQLite whether another connection has changed the file, which costs some
-microseconds and no reading.
+while anybody listens a thread asks the store, in the cheapest way it has, whether others have changed something.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class News:
             # Under virtual time nothing happens beside the one thread.
             if self._thread is None and clock.is_real():
                 self._changed.clear()
-                thread = threading.Thread(target=self._watch, name="seawall-sqlite-news", daemon=True)
+                thread = threading.Thread(target=self._watch, name="seawall-outbox-news", daemon=True)
                 thread.start()
                 self._thread = thread
         return deaf

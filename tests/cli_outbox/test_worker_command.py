@@ -26,7 +26,7 @@ def test_it_says_what_it_works_at_does_it_and_ends_with_0_when_it_is_told_to(tmp
         worker.wait_for("mail.send 0")
         time.sleep(0.2)
         worker.send()
-        assert worker.end() == 0
+        assert worker.end(5) == 0
         lines = worker.printed.splitlines()
     where = "tasks" if is_async else "threads"
     assert lines[0] == (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -306,5 +307,41 @@ def test_a_limit_that_somebody_else_reaches_meanwhile_leaves_the_record_in_its_p
             await asyncio.sleep(5)
         assert sorted(seen) == list(range(10))
         assert sum(worker.snapshot()["retried"] + worker.snapshot()["refused"] for worker in workers) == 0
+
+    run(main)
+
+
+class Sluggish(Counting):
+    """A store whose leases take longer than the limit's pauses."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def lease(self, n: int, ttl_ns: int, skip: Collection[str] = ()) -> tuple[Sequence[Lease], int | None]:
+        await asyncio.sleep(self._seconds)
+        return await super().lease(n, ttl_ns, skip)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.05, 0.2])
+def test_a_limit_that_has_room_again_before_the_store_has_answered_is_not_slept_through(seconds: float) -> None:
+    async def main() -> None:
+        outbox, times = filled(Sluggish(seconds), None, took=0)
+        async with outbox.worker(limiter=TokenBucket("30/s", burst=3)):
+            await asyncio.sleep(20)
+        pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert max(pauses) <= 4 * seconds + 0.1
+        assert len(times) <= 20 * 30 + 3
+
+    run(main)
+
+
+def test_a_limit_on_the_way_that_has_room_again_at_once_is_not_slept_through_either() -> None:
+    async def main() -> None:
+        through = Policy(RateLimit(TokenBucket("100/s", burst=1)), name="audit")
+        outbox, times = filled(Sluggish(0.03), through, took=0)
+        async with outbox.worker():
+            await asyncio.sleep(20)
+        assert max(later - earlier for earlier, later in itertools.pairwise(times)) <= 0.3
 
     run(main)

@@ -33,15 +33,19 @@ class Room:
         self._lock = lock
         self._concurrency = concurrency
         self.targets = Targets(concurrency)
+        self._opens: list[int] = []
+        """When what the latest look found shut opens again."""
 
     async def look(self, in_work: int) -> tuple[int, set[str]]:
         """How much may be leased now, and of which operations nothing. Raises what a limiter raises."""
         now = clock.now_ns()
+        self._opens = []
         with self._lock:
             operations = self._box.operations.all()
             self.targets.keep_only(operations)
             of = {operation.name: self.targets.of(operation) for operation in operations}
             bears = {target: target.room(now) for target in of.values()}
+            self._opens += [now + wait for target in bears if (wait := target.wait_ns(now))]
         if self._pace.limits:
             for target, room in bears.items():
                 if room:
@@ -52,17 +56,20 @@ class Room:
     async def _admits(self, target: Target) -> int:
         n, wait_ns = await self._pace.look(target.name, self._runtime)
         if not n:
-            with self._lock:
-                target.gait.until_ns = clock.now_ns() + wait_ns
+            self._shut(target, wait_ns)
         return n
+
+    def _shut(self, target: Target, wait_ns: int) -> None:
+        with self._lock:
+            target.gait.until_ns = clock.now_ns() + wait_ns
+        self._opens.append(target.gait.until_ns)
 
     async def take(self, target: Target) -> Decision | None:
         """A piece of work begins. The limiter's refusal if it has no room after all, else None. Raises what it does."""
         decision = await self._pace.take(target.name, self._runtime)
         if decision is None or decision.allowed:
             return None
-        with self._lock:
-            target.gait.until_ns = clock.now_ns() + decision.retry_after_ns
+        self._shut(target, decision.retry_after_ns)
         return decision
 
     def know(self, held: Held) -> None:
@@ -90,10 +97,11 @@ class Room:
             return any(self.targets.of(operation).recovery.probing for operation in operations)
 
     def waits(self, now_ns: int) -> list[int]:
-        """How long targets will rest or have to wait for their limits."""
+        """In how long targets that rest, or wait for their limits, may be looked at again; 0 for those whose time came
+        after the latest look, which has not seen it."""
         with self._lock:
             waits = [target.wait_ns(now_ns) for target in self.targets.all()]
-        return [wait for wait in waits if wait]
+        return [*(wait for wait in waits if wait), *(max(0, opens - now_ns) for opens in self._opens)]
 
     def snapshot(self) -> list[dict[str, Any]]:
         """How the targets stand, as JSON-ready values."""

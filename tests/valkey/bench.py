@@ -56,6 +56,9 @@ class Bench:
         if parcel.error is not None:
             raise parcel.error
 
+    async def deliver(self, parcel: Parcel, orphaned: Any = None) -> None:
+        await self.carry(parcel)
+
     async def post(self, parcel: Parcel) -> None:
         self.send([parcel])
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.errors import ConfigError
 from seawall.machines.limit import Limit
 from seawall.runtime import clock
+from seawall.runtime.blocking import drive
 from seawall.stores.decision import Decision, Origin, combined, told
 from seawall.stores.protocol import Ask
 from seawall.stores.valkey.answers import ONE, answer
@@ -97,8 +98,16 @@ class ValkeyTable:
         extra = HOLD.pack(name, -(-lasts_ns // 1_000))
         size = self._answers.size + HELD.size
         parcel = self._parcel(Op.HOLD, ask.key, ask.costs, size, extra)
-        outage = await self._carry(runtime, parcel)
-        if outage is not None:
+        client = self._core.client(runtime)
+
+        def give_back() -> None:
+            # Whoever is cancelled has no hold that he could settle.
+            nothing = dict.fromkeys(self._codes, 0)
+            drive(client.post(self._parcel(Op.SETTLE, ask.key, nothing, 1, name)))
+
+        await client.deliver(parcel, give_back)
+        if parcel.error is not None:
+            outage = self._core.outage(parcel.error)
             return self._without.hold(ask, lasts_ns, outage, self._core.wait_ns(parcel.slot))
         decision = self._decision(parcel, ask.costs)
         held, wait_us = HELD.unpack_from(parcel.reply, parcel.at + self._answers.size)
@@ -117,8 +126,11 @@ class ValkeyTable:
         costs = {limit: min(actual.get(limit, 0), 2 * code.capacity) for limit, code in self._codes.items()}
         parcel = self._parcel(Op.SETTLE, where, costs, 1, name)
         self._hints.forget(where)
-        outage = await self._carry(runtime, parcel)
-        return outage is None and parcel.reply[parcel.at] == 1
+        await self._core.client(runtime).deliver(parcel)
+        if parcel.error is not None:
+            self._core.outage(parcel.error)
+            return False
+        return parcel.reply[parcel.at] == 1
 
     async def reset(self, runtime: Runtime, key: str) -> None:
         """Raises `BackendUnavailable` while the store is out: whoever wants this wants to know."""

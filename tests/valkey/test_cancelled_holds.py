@@ -1,4 +1,4 @@
-"""Who is cancelled while he reserves on a server holds nothing; who is cancelled while he settles has settled."""
+"""Who is cancelled while he reserves or queues on a server has nothing there; who is cancelled settling has settled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seawall import Limiter, TokenBucket
+from seawall import LeakyBucket, Limiter, TokenBucket
 from tests.valkey.conftest import Make
 from tests.valkey.servers import Server
 
@@ -69,6 +69,21 @@ def test_a_cancelled_settlement_on_a_server_is_settled_all_the_same(server: Serv
         assert (await limiter.apeek("ann")).remaining == 2
         await cancelled(server, at, held.asettle(1))
         assert await left(limiter, 9) == 9
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("at", AT)
+def test_a_cancelled_waiter_on_a_server_gives_his_slot_back(server: Server, store: Make, at: str) -> None:
+    limiter = Limiter(LeakyBucket("1/h", queue=3), name="cancelled", store=store(server.url, on_outage="closed"))
+
+    async def main() -> None:
+        assert await limiter.ahit("ann")
+        await cancelled(server, at, limiter.atake("ann"))
+        end = time.monotonic() + 5
+        while (wait := (await limiter.apeek("ann")).retry_after) > 3_600 and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        assert 3_590 < wait <= 3_600, "one slot is spent, not two"
 
     asyncio.run(main())
 

@@ -145,8 +145,18 @@ class ValkeyTable:
         ((name, cost),) = ask.costs.items()
         most = FOR_EVER if most_ns is None else most_ns // 1_000
         parcel = self._parcel(Op.QUEUE_UP, ask.key, ask.costs, SLOT.size, ASKED.pack(most))
-        outage = await self._carry(runtime, parcel)
-        if outage is not None:
+        client = self._core.client(runtime)
+
+        def leave() -> None:
+            # Whoever is cancelled does not wait for his slot; if it is the last it is free again.
+            if parcel.error is None and parcel.reply:
+                allowed, _, *state = SLOT.unpack_from(parcel.reply, parcel.at)
+                if allowed:
+                    drive(client.post(self._parcel(Op.LEAVE, ask.key, ask.costs, 0, LEAVE.pack(*state))))
+
+        await client.deliver(parcel, leave)
+        if parcel.error is not None:
+            outage = self._core.outage(parcel.error)
             return self._without.queue_up(ask, most_ns, outage, self._core.wait_ns(parcel.slot))
         allowed, wait, at, q, r = SLOT.unpack_from(parcel.reply, parcel.at)
         rest_ns = (int(q) + (r > 0)) * 1_000

@@ -176,13 +176,8 @@ class Disk:
         """What the disk holds when the power is back, written to the directory `target`."""
         random = Random(seed)
         self.dead = True
-        found: dict[str, _Track] = {}
-        for name, track in self._removed:
-            if random.random() < 0.5:
-                found[name] = track
-        for name, track in self._tracks.items():
-            if track.named or random.random() < 0.5:
-                found[name] = track
+        found = {name: track for name, track in self._removed if random.random() < 0.5}
+        found |= {name: track for name, track in self._tracks.items() if track.named or random.random() < 0.5}
         for name, track in found.items():
             if not name.endswith("-shm"):
                 (target / Path(name).name).write_bytes(track.after_cut(random))
@@ -208,7 +203,7 @@ class Disk:
             if path and path not in self._tracks:
                 there = Path(path)
                 self._tracks[path] = _Track(there.read_bytes() if there.exists() else b"", named=False)
-            code = plain_open(this, name, file, flags, out)
+            code: int = plain_open(this, name, file, flags, out)
             if code == OK and path:
                 self._watch(file, path)
             return code

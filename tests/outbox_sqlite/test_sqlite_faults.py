@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,8 +73,6 @@ def test_a_put_whose_commit_fails_raises_and_the_next_one_is_on_a_new_connection
 @layered
 def test_a_failed_commit_fails_all_who_shared_it(tmp_path: Path) -> None:
     """And each of them with an error of his own."""
-    import threading  # noqa: PLC0415
-
     store = SqliteStore(str(tmp_path / "outbox.db"))
     opened = store.open(BLOCKING)
     with Disk.in_place() as disk:

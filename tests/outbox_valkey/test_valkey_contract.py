@@ -19,7 +19,7 @@ from tests.outbox_sqlite.test_sqlite_contract import RealLoopBench
 from tests.outbox_valkey.conftest import Make, fresh_name
 from tests.valkey.servers import Server
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("ignore:.*keeps no log:RuntimeWarning")]
 
 
 @pytest.mark.parametrize("scenario", CONTRACT, ids=lambda scenario: scenario.__name__)

@@ -287,6 +287,16 @@ function steps.stats()
     oldest and call('HGET', record(oldest), 'c') or ''}
 end
 
+-- Whether the server might lose what it has; '' if the user may not ask.
+function steps.look()
+  local told = {}
+  for i, part in ipairs({'persistence', 'memory'}) do
+    local found = redis.pcall('INFO', part)
+    told[i] = type(found) == 'string' and found or ''
+  end
+  return told
+end
+
 function steps.news() return tonumber(call('HGET', COUNTS, 'news') or 0) end
 
 -- At most so many records of a state, after one of them; a part of it if `waiting` has much else among it.

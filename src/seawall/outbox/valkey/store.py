@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from seawall.errors import ConfigError, NotQueued
+from seawall.errors import BackendUnavailable, ConfigError, NotQueued
 from seawall.outbox.news import News
 from seawall.outbox.operations import label
 from seawall.outbox.record import Work
@@ -116,7 +118,8 @@ class ValkeyStore:
         """In tests: a clock in place of the server's."""
         self._news = News(self._others_wrote)
         self._seen: int | None = None
-        self._doubted = False
+        self.looked = False
+        """Whether somebody has looked if the server might lose what it has."""
         self.renew_after_fork()
         forks.renew_after_fork(self)
 
@@ -249,8 +252,18 @@ class OpenValkey:
             _, total, dead = told
             why = f"{dead} of them dead letters" if store.when_full == "reject" else "and nothing may be dropped for it"
             raise NotQueued(f"the backlog is full ({total} of {store.most} records, {why})")
-        self._store.tell()
+        store.tell()
+        if not store.looked:
+            store.looked = True
+            await self._look()
         return [work_of(victim) for victim in told[1:]]
+
+    async def _look(self) -> None:
+        """It is no matter if the server does not tell."""
+        with suppress(BackendUnavailable):
+            persistence, memory = await self._step("look")
+            for doubt in doubts(persistence.decode("utf-8", "replace"), memory.decode("utf-8", "replace")):
+                warnings.warn(f"{self._store!r}: {doubt}", RuntimeWarning, stacklevel=2)
 
     async def lease(self, n: int, ttl_ns: int, skip: Collection[str] = ()) -> tuple[Sequence[Lease], int | None]:
         words = b"%d" % n, *split(ttl_ns), os.urandom(8).hex().encode(), *(name.encode() for name in skip)
@@ -347,6 +360,20 @@ def _batches(ids: Collection[str]) -> Iterator[list[bytes]]:
     chosen = [key.encode("utf-8", "replace") for key in dict.fromkeys(ids)]
     for first in range(0, len(chosen), BATCH):
         yield chosen[first : first + BATCH]
+
+
+def doubts(persistence: str, memory: str) -> list[str]:
+    """Why a server might lose records, by what INFO tells of it."""
+    facts = dict(line.split(":", 1) for line in f"{persistence}\n{memory}".split() if ":" in line)
+    found: list[str] = []
+    if facts.get("aof_enabled") == "0":
+        found.append(
+            "the server keeps no log (appendonly no): what is queued is lost when it stops; set appendonly yes"
+        )
+    policy = facts.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and facts.get("maxmemory", "0") != "0":
+        found.append(f"maxmemory-policy is {policy}: a full server drops what is queued; set it to noeviction")
+    return found
 
 
 def _number(field: str, text: str) -> int:

@@ -59,6 +59,8 @@ class Wire:
         self._step_ns = step_ns
         self._safe = safe
         """Commands that wait until the step is safe, and the least that they have to answer."""
+        self._knows: set[Address] = set()
+        """Servers that have the script, as far as is known."""
         self._lock = Section()
         self._room = most
         self._idle: list[tuple[Address, Line]] = []
@@ -168,7 +170,10 @@ class Wire:
     async def _call(self, address: Address, words: Sequence[bytes], until_ns: int, *, asking: bool, safe: bool) -> Any:
         line = await self._open(address, until_ns, self._site.settings)
         try:
-            answer = await self._talk(line, command(b"EVALSHA", SHA, *words), until_ns, asking=asking, safe=safe)
+            # A server that is new to us is given the text at once: to ask for it costs a trip, and `WAIT` twice.
+            first = command(b"EVALSHA", SHA, *words) if address in self._knows else command(b"EVAL", TEXT, *words)
+            answer = await self._talk(line, first, until_ns, asking=asking, safe=safe)
+            self._knows.add(address)
             if isinstance(answer, Exception) and code_of(answer) == "NOSCRIPT":
                 answer = await self._talk(line, command(b"EVAL", TEXT, *words), until_ns, asking=asking, safe=safe)
         except BaseException:

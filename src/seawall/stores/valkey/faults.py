@@ -133,6 +133,8 @@ def remedy(error: BaseException | str) -> str:
     text = str(error)
     if "ACL failure" in text or "permission" in text.lower():
         return REMEDIES["NOPERM"]
+    if "unauthenticated" in text:  # so it answers a long command before it is given a password
+        return REMEDIES["NOAUTH"]
     return REMEDIES.get(code_of(error), "")
 
 

@@ -252,6 +252,20 @@ def test_an_export_that_cannot_be_written_leaves_the_old_file(say: Say, tmp_path
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
+def test_an_export_writes_into_pipes_and_through_links_and_replaces_neither(say: Say, tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "kept.jsonl"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+    assert say("export", "-o", str(pipe))[0] == 0
+    assert len(reader.communicate()[0].splitlines()) == 2 and pipe.is_fifo()
+    file.write_text("old")
+    link.symlink_to(file)
+    assert say("export", "-o", str(link))[0] == 0
+    assert link.is_symlink() and len(file.read_text().splitlines()) == 2
+    code, _, err = say("export", "-o", str(tmp_path))
+    assert (code, err) == (1, f"seawall outbox export: cannot write {tmp_path}: Is a directory\n")
+
+
 @pytest.mark.parametrize(
     ("target", "told"),
     [
@@ -340,6 +354,15 @@ def test_a_reader_that_leaves_ends_the_command_without_a_traceback(url: str, out
     command = f"{sys.executable} -m seawall outbox export {url} --name mails --state waiting | head -c 10"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 1 and b"Traceback" not in done.stderr and len(done.stdout) == 10
+
+
+@pytest.mark.parametrize(("where", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), (">/dev/full", 1)])
+def test_streams_that_are_closed_or_full_are_no_reason_for_a_traceback(
+    url: str, outbox: Outbox, tmp_path: Path, where: str, code: int
+) -> None:
+    command = f"{sys.executable} -m seawall outbox stats {url} --name mails {where}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == code and b"Traceback" not in done.stderr + done.stdout
 
 
 def test_an_output_that_cannot_show_everything_shows_what_it_can(url: str, outbox: Outbox, tmp_path: Path) -> None:

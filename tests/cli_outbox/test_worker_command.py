@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
@@ -122,6 +123,30 @@ def test_a_backlog_that_is_too_long_is_told(tmp_path: Path) -> None:
     write_app(tmp_path, [0, 0, 0], more="\ntime.sleep(0.01)\n")
     with Command(tmp_path, "worker", "app:outbox", "--alarm-depth", "2", "--rate", "1/min", "--concurrency", "1") as it:
         assert "WARNING ALARM: 3 records in the backlog (alarm from 2)" in it.wait_for("ALARM")
+
+
+@pytest.mark.parametrize("where", ["2>&-", ">&- 2>&-", "2>/dev/full"])
+def test_a_log_that_cannot_be_written_does_not_stop_the_work(tmp_path: Path, where: str) -> None:
+    write_app(tmp_path, [0, 0])
+    app = tmp_path / "app.py"
+    app.write_text(
+        app.read_text()
+        .replace('print("sent", flush=True)', "open(f'sent-{time.monotonic_ns()}', 'w')")
+        .replace('print("begun", flush=True)', "pass")
+    )
+    worker = subprocess.Popen(
+        ["bash", "-c", f"exec {sys.executable} -W ignore -m seawall worker app:outbox {where}"], cwd=tmp_path
+    )
+    try:
+        end = time.monotonic() + 20
+        while len(list(tmp_path.glob("sent-*"))) < 2:
+            assert time.monotonic() < end and worker.poll() is None
+            time.sleep(0.05)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 0
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def get(address: str, path: str) -> tuple[int, str]:

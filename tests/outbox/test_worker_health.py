@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import re
 import socket
@@ -152,6 +154,22 @@ def test_a_client_that_leaves_is_forgotten(server: HealthServer) -> None:
         with connect(server) as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\n")
     assert ask(server, REQUEST % b"/healthz")[0] == 200
+
+
+def test_without_file_descriptors_it_waits_for_some_and_does_not_spin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE_NS", 200_000_000)
+    accept, tries = socket.socket.accept, list[float]()
+
+    def full(self: socket.socket) -> Any:
+        tries.append(time.monotonic())
+        if len(tries) < 4:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", full)
+    with HealthServer(FakeWorker(), "127.0.0.1:0") as server:  # type: ignore[arg-type]
+        assert ask(server, REQUEST % b"/healthz")[0] == 200
+    assert all(later - earlier > 0.15 for earlier, later in itertools.pairwise(tries[:4]))
 
 
 def test_a_fault_of_ours_does_not_end_the_server() -> None:

@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.args += more  # argparse gives up on a list of arguments at the first option between them
     try:
         code: int = options.run(options)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before the start
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

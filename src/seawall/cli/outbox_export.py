@@ -20,9 +20,27 @@ def export(records: "Records", state: str, operation: str | None, limit: int | N
     """Write records to a file, or to standard output; the exit code."""
     if output is None or output == "-":
         count = _write(records, state, operation, limit, sys.stdout)
-        say(f"{count:,} record{'s' * (count != 1)}")
+        say(_counted(count))
         return 0
     file = Path(output)
+    try:
+        if file.exists() and not file.is_file():
+            # A device or a pipe is written to, never replaced; a directory is refused by the system.
+            with file.open("w", encoding="ascii") as stream:
+                count = _write(records, state, operation, limit, stream)
+        else:
+            count = _write_whole(records, state, operation, limit, file.resolve())
+    except OSError as error:
+        return fail("outbox export", f"cannot write {file}: {error.strerror or error}", 1)
+    say(f"{_counted(count)} in {file}")
+    return 0
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} record{'s' * (count != 1)}"
+
+
+def _write_whole(records: "Records", state: str, operation: str | None, limit: int | None, file: Path) -> int:
     half = file.with_name(f"{file.name}.{os.getpid()}.part")
     try:
         # What is in it is for nobody else to read.
@@ -31,13 +49,10 @@ def export(records: "Records", state: str, operation: str | None, limit: int | N
             stream.flush()
             os.fsync(stream.fileno())
         half.replace(file)
-    except OSError as error:
-        return fail("outbox export", f"cannot write {file}: {error.strerror or error}", 1)
     finally:
         with contextlib.suppress(OSError):
             half.unlink(missing_ok=True)
-    say(f"{count:,} record{'s' * (count != 1)} in {file}")
-    return 0
+    return count
 
 
 def _write(records: "Records", state: str, operation: str | None, limit: int | None, stream: TextIO) -> int:

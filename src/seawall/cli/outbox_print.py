@@ -34,6 +34,8 @@ def _written(char: str) -> str:
 
 def say(line: str) -> None:
     """Tell people something that is not the result; a stream that is closed is no reason to stop."""
+    if sys.stderr is None:  # None: it was closed before the start
+        return
     try:
         print(line, file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -71,7 +73,9 @@ def width(text: str) -> int:
 
 def columns() -> int | None:
     """How wide the output is; None if it is no terminal, where nothing needs to be cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return (
+        shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
+    )  # None: it was closed before the start
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], room: int | None) -> str:

@@ -20,7 +20,7 @@ class Progress:
         self._doing = doing
         self._total = total
         self._next_ns = clock.now_ns() + FIRST_NS
-        self._shows = sys.stderr.isatty()
+        self._shows = sys.stderr is not None and sys.stderr.isatty()  # None: it was closed before the start
         self._drawn = False
 
     def at(self, done: int) -> None:

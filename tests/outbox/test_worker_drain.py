@@ -63,6 +63,7 @@ def most_in_a_second(times: list[float]) -> int:
     return most
 
 
+@pytest.mark.once
 def test_a_downstream_that_comes_back_gets_the_rate_of_the_limiter_and_fresh_calls_keep_their_throughput() -> None:
     async def main() -> None:
         outbox, down = MemoryOutbox(), Downstream()

@@ -254,6 +254,7 @@ class Distant(Limiter):
         return decision
 
 
+@pytest.mark.once
 def test_a_worker_cancelled_while_its_limiter_thinks_gives_everything_back_uncounted() -> None:
     async def scenario(victim: Victim) -> None:
         outbox, begun = MemoryOutbox(), list[int]()

@@ -73,9 +73,7 @@ def width(text: str) -> int:
 
 def columns() -> int | None:
     """How wide the output is; None if it is no terminal, where nothing needs to be cut."""
-    return (
-        shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
-    )  # None: it was closed before the start
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], room: int | None) -> str:

@@ -22,6 +22,7 @@ from tests.outbox.store_contract import CONTRACT
 from tests.outbox_amqp.brokers import Broker
 from tests.outbox_amqp.conftest import end
 
+pytestmark = pytest.mark.once
 SPEED = 4
 ORDER = "no order keys: refused, see test_amqp_refusals.py"
 NOT_KEPT = {

@@ -11,6 +11,8 @@ from seawall.runtime.blocking import BLOCKING, drive
 from tests.outbox.benches import SECOND, make_work
 from tests.outbox_amqp.conftest import Make
 
+pytestmark = pytest.mark.once
+
 
 def buried(store: OpenStore, count: int) -> list[Work]:
     """Dead letters, in the order of their ids, which tell milliseconds apart."""
@@ -90,7 +92,7 @@ def test_dropped_ones_are_listed_without_their_payload(make: Make) -> None:
     dropped = [victim for work in works for victim in drive(store.put(work))]
     assert [work.id for work in dropped] == [works[0].id, works[1].id]
     listed = drive(store.page("dropped"))
-    assert [(work.id, work.payload, work.ended) for work in listed] == [(work.id, b"", "backlog") for work in works[:2]]
+    assert {(work.id, work.payload, work.ended) for work in listed} == {(work.id, b"", "backlog") for work in works[:2]}
     assert drive(store.stats()).dropped == 2
     assert drive(store.purge("dropped", {works[0].id})) == 1
     assert [work.id for work in drive(store.page("dropped"))] == [works[1].id]

@@ -50,14 +50,14 @@ class Broker:
         """A step with an end. What the client library raises becomes `BackendUnavailable`."""
         from aiormq import AMQPError  # noqa: PLC0415  # an extra
 
-        begun = clock.now_ns()
+        waited_ns = round(seconds * SECOND / 2)
         try:
             async with asyncio.timeout(seconds):
                 return await step()
         except TimeoutError:
             for way in (self._publishes, self._reads):
-                if way.link is not None and way.link.heard_ns < begun:
-                    way.link.drop()  # it has not answered anything in all this time
+                if way.link is not None and way.link.owes_since(clock.now_ns() - waited_ns):
+                    way.link.drop()
             raise self._failed(name, f"no answer within {seconds:.2g} s{PERHAPS}") from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -154,6 +154,7 @@ class Broker:
 
         link = await self._link(self._publishes)
         properties = spec.Basic.Properties(**packed(work))
+        link.asks()
         try:
             await link.channels[0].basic_publish(
                 work.payload, exchange=exchange, routing_key=key, properties=properties, mandatory=True

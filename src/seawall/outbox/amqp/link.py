@@ -34,6 +34,8 @@ class Link:
         self.channels: list[Any] = []
         self.heard_ns = 0
         """When the broker answered last."""
+        self.asked_ns = 0
+        """When it was asked first what it has not answered."""
         self.dropped = False
         self.on_drop: Callable[[], object] = lambda: None
 
@@ -78,6 +80,7 @@ class Link:
 
     async def ask(self, question: Coroutine[Any, Any, T], late: Callable[[T], object] | None = None) -> T:
         """The answer of the broker. If it comes when nobody waits for it any more, `late` gets it."""
+        self.asks()
         task = asyncio.create_task(question)
         self._tasks.add(task)
         task.add_done_callback(self._heard)
@@ -87,6 +90,15 @@ class Link:
             if late is not None:
                 task.add_done_callback(lambda done: None if _failed(done) else late(done.result()))
             raise
+
+    def asks(self) -> None:
+        """The broker is asked something now."""
+        if self.asked_ns <= self.heard_ns:
+            self.asked_ns = max(clock.now_ns(), self.heard_ns + 1)
+
+    def owes_since(self, instant_ns: int) -> bool:
+        """Whether the broker was asked something before this instant and has said nothing since."""
+        return self.heard_ns < self.asked_ns <= instant_ns
 
     def _heard(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

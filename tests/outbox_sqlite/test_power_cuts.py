@@ -29,8 +29,8 @@ def written_back_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cuts must also hit the moments in which the log is written back to the file."""
     prepare = file_module.File._prepare
 
-    def often(self: Any, db: sqlite3.Connection) -> None:
-        prepare(self, db)
+    def often(self: Any, db: sqlite3.Connection, timeout_ms: int) -> None:
+        prepare(self, db, timeout_ms)
         db.execute("PRAGMA wal_autocheckpoint = 12")
 
     monkeypatch.setattr(file_module.File, "_prepare", often)

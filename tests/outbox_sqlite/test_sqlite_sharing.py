@@ -345,6 +345,81 @@ def test_processes_share_a_file_and_no_record_is_lost_or_done_twice(path: Path) 
     assert len(put) == 300 and done == put
 
 
+def test_stores_that_make_one_file_at_the_same_instant_all_find_it_made(path: Path) -> None:
+    for number in range(15):
+        place = str(path.with_name(f"{number}.db"))
+        stores = [SqliteStore(place) for _ in range(6)]
+        start, failed = threading.Barrier(len(stores)), list[BaseException]()
+
+        def put(store: SqliteStore, start: threading.Barrier = start, failed: list[BaseException] = failed) -> None:
+            start.wait(WITHIN)
+            try:
+                drive(store.open(BLOCKING).put(make_work()))
+            except BackendUnavailable as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=put, args=(store,)) for store in stores]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(WITHIN)
+        assert not failed
+        assert drive(stores[0].open(BLOCKING).stats()).waiting == len(stores)
+        for store in stores:
+            drive(store.open(BLOCKING).close())
+
+
+def test_who_came_later_is_given_his_own_time(path: Path) -> None:
+    """A step that waits for the file beside older ones does not fail with them."""
+    store = SqliteStore(str(path), timeout="1.2s")
+    opened = store.open(BLOCKING)
+    drive(opened.put(make_work()))
+    begun, go = threading.Event(), threading.Event()
+
+    def first(db: sqlite3.Connection) -> None:
+        begun.set()
+        go.wait(WITHIN)
+
+    def swallow(run: Callable[[], object], ends: list[str], name: str) -> None:
+        try:
+            run()
+            ends.append(f"{name} done")
+        except BackendUnavailable:
+            ends.append(f"{name} failed")
+
+    ends: list[str] = []
+
+    def start(name: str) -> threading.Thread:
+        thread = threading.Thread(target=swallow, args=(lambda: drive(opened.put(make_work())), ends, name))
+        thread.start()
+        return thread
+
+    leader = threading.Thread(target=lambda: store._desk.call(first))
+    leader.start()
+    assert begun.wait(WITHIN)
+    threads = [start("early")]
+    time.sleep(0.7)
+    threads.append(start("late"))
+    until(lambda: len(store._desk._queue) == 2, "both wait")
+    held = threading.Event()
+
+    def hold() -> None:
+        db = sqlite3.connect(path, isolation_level=None, timeout=WITHIN)
+        db.execute("BEGIN IMMEDIATE")
+        held.set()
+        time.sleep(0.7)
+        db.execute("ROLLBACK")
+        db.close()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    go.set()
+    for thread in (leader, other, *threads):
+        thread.join(WITHIN)
+    assert "late done" in ends and held.is_set()
+    drive(opened.close())
+
+
 def test_a_listener_hears_soon_of_what_another_process_put(path: Path) -> None:
     store = SqliteStore(str(path))
     drive(store.open(BLOCKING).stats())

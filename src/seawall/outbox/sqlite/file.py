@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import sqlite3
 import sys
+import threading
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
 from seawall.errors import BackendUnavailable
 from seawall.outbox.sqlite import aside, schema
-from seawall.outbox.sqlite.faults import is_corrupt
+from seawall.outbox.sqlite.faults import is_busy, is_corrupt
 
 __all__ = ["File"]
 
 MOST_WAL = 16 * 1024 * 1024
 """Bytes of the log that stay after it was written back; SQLite writes it back from 1,000 pages on."""
+PAUSE = 0.01
 _LEAKED: list[sqlite3.Connection] = []
 """Connections of a parent that was forked in the middle of a step. Closing them would be as wrong as using them."""
 
@@ -90,7 +93,7 @@ class File:
             if self._suspect:
                 aside.check(db, timeout_ms)
                 self._suspect = False
-            self._prepare(db)
+            self._prepare(db, timeout_ms)
             if self._doubtful:
                 self._write_log_again(db)
                 self._doubtful = False
@@ -119,13 +122,13 @@ class File:
                 f"{self.path}: there is no directory {parent}; make it, or give another path"
             ) from None
 
-    def _prepare(self, db: sqlite3.Connection) -> None:
+    def _prepare(self, db: sqlite3.Connection, timeout_ms: int) -> None:
         if not Path(self.path).stat().st_size:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         # Before anything is changed: it may be another's.
         found = schema.look(db, self.path)
         if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            mode = _write_ahead(db, timeout_ms)
             if mode != "wal":
                 raise BackendUnavailable(f"{self.path}: its file system allows no write-ahead log (got {mode!r})")
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -151,12 +154,28 @@ class File:
             db.execute("ROLLBACK")
 
 
+def _write_ahead(db: sqlite3.Connection, timeout_ms: int) -> str:
+    """Let the file have a write-ahead log. SQLite does not wait if another process is about to do the same."""
+    for attempt in count():
+        try:
+            mode: str = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if not is_busy(error) or attempt * PAUSE >= timeout_ms / 1e3:
+                raise
+            threading.Event().wait(PAUSE)
+        else:
+            return mode
+    raise AssertionError("counting does not end")
+
+
 def rewrite(path: str) -> None:
     """Write what is in a file to it again, and sync it. One that is not there is as it should be."""
     with suppress(FileNotFoundError), Path(path).open("r+b", buffering=0) as file:
         offset = 0
-        while part := os.pread(file.fileno(), 1 << 20, offset):
-            offset += os.pwrite(file.fileno(), part, offset)
+        while part := file.read(1 << 20):
+            file.seek(offset)
+            offset += file.write(part)
+            file.seek(offset)
         sync(file.fileno())
 
 

@@ -22,6 +22,8 @@ __all__ = ["Turn"]
 
 REFUSALS = (NotQueued, ConfigError)
 """What a step raises without having changed anything."""
+TOGETHER_NS = 50_000_000
+"""Steps whose time ends within this of one another wait for the file together."""
 
 
 class Turn:
@@ -63,7 +65,14 @@ class Turn:
         except Exception as error:  # noqa: BLE001  # the callers must hear it
             if not is_busy(error):
                 self._drop(error)
-            self._fail(steps, error)
+                self._fail(steps, error)
+                return
+            last = min(step.deadline_ns for step in steps) + TOGETHER_NS
+            self._fail([step for step in steps if step.deadline_ns <= last], error)
+            # Those who came later have time left.
+            steps = [step for step in steps if step.deadline_ns > last]
+            if steps:
+                self._transact(steps)
             return
         try:
             for step in steps:

@@ -111,6 +111,7 @@ class Fate:
     def __init__(self, ground: Ground, url: str, serial: str, *, records: int = 5) -> None:
         self._ground = ground
         self._url = url
+        self._name = f"killed-{serial}"
         self.keys = [*(f"effect-{serial}-{number}" for number in range(records - 1)), f"poison-{serial}"]
         self.acknowledged: dict[str, str] = {}
         self.steps = 0
@@ -118,14 +119,16 @@ class Fate:
         self._hours = 0
 
     def produce(self, role: str, kill_at: int | None = None, victim: int = 0) -> int:
-        answer = self._ground.play(role, self._url, keys=self.keys, kill_at=kill_at, victim=victim)
+        answer = self._ground.play(role, self._url, name=self._name, keys=self.keys, kill_at=kill_at, victim=victim)
         self.acknowledged |= self._ground.told()
         self.steps = answer["steps"]
         return int(answer["code"])
 
     def work(self, kill_at: int | None = None, victim: int = 0) -> int:
         """Each worker begins an hour after the last, by the civil clock: leases have run out."""
-        answer = self._ground.play("work", self._url, kill_at=kill_at, victim=victim, jump_hours=self._hours)
+        answer = self._ground.play(
+            "work", self._url, name=self._name, kill_at=kill_at, victim=victim, jump_hours=self._hours
+        )
         self._hours += 1
         self.steps = answer["steps"]
         return int(answer["code"])
@@ -140,7 +143,7 @@ class Fate:
 
     def check(self) -> int:
         """ids in = ids done and dead; the number of those that were acknowledged."""
-        outbox = Outbox(self._url, name="killed")
+        outbox = Outbox(self._url, name=self._name)
         stats = outbox.stats()
         assert (stats.waiting, stats.leased, stats.dropped) == (0, 0, 0)
         dead = {work.idempotency_key: work for work in outbox.records("dead", limit=1_000)}

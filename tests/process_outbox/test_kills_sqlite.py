@@ -17,7 +17,7 @@ if not hasattr(os, "fork"):  # pragma: no cover
 
 pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 
-DEATHS = 80
+DEATHS = 70
 """Of each role; they are spread evenly over its steps."""
 
 

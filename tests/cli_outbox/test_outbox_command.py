@@ -17,6 +17,7 @@ import pytest
 
 from seawall import cli
 from seawall.cli import outbox_records
+from seawall.errors import ConfigError
 from seawall.outbox import Outbox
 
 Say = Callable[..., tuple[int, str, str]]
@@ -296,6 +297,26 @@ def test_a_store_that_fails_is_told_without_its_password(say: Say, monkeypatch: 
     code, _, err = say("stats")
     assert code == 1
     assert err == "seawall outbox stats: the store failed: OSError: cannot reach valkey://bob:***@host:6379\n"
+
+
+def test_a_store_that_cannot_list_what_waits_says_so_and_can_be_emptied_all_the_same(
+    say: Say, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As RabbitMQ cannot."""
+    page = outbox_records.Records._pages
+
+    def blind(self: outbox_records.Records, state: str) -> Any:
+        if state == "waiting":
+            raise ConfigError("this store cannot list what waits")
+        return page(self, state)
+
+    monkeypatch.setattr(outbox_records.Records, "_pages", blind)
+    assert say("list") == (2, "", "seawall outbox list: this store cannot list what waits\n")
+    assert say("purge", "--state", "waiting", "--operation", "mail.send", "--yes")[0] == 2
+    assert outbox.stats().waiting == 4
+    assert say("purge", "--state", "waiting", "--yes") == (0, "4 waiting records forgotten.\n", "")
+    assert outbox.stats().waiting == 0
+    assert say("retry-dead")[0] == 0
 
 
 # -- real terminals and pipes ------------------------------------------------------------------------------------------

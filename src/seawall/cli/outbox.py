@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from seawall.cli import outbox_print as show
 from seawall.cli.outbox_target import Unfit, outbox_of, store_at, without_password
+from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
     from seawall.cli.outbox_records import Records
@@ -87,6 +88,8 @@ def _guarded(name: str, run: Callable[[argparse.Namespace], int]) -> Callable[[a
             for line in rest:
                 show.say(show.safe(line))
             return code
+        except ConfigError as error:
+            return show.fail(command, without_password(str(error)))  # this kind of store cannot do it
         except BrokenPipeError:
             raise  # the reader has left: `main` knows what to do
         except Exception as error:  # noqa: BLE001  # whatever a store raises: a message, and exit code 1
@@ -200,7 +203,12 @@ def _purge(options: argparse.Namespace) -> int:
     state: str = options.state
     chosen, missing = list(dict.fromkeys(options.chosen)), 0
     if not chosen:
-        ids = records.ids(state, options.operation)
+        try:
+            ids = records.ids(state, options.operation)
+        except ConfigError:
+            if options.operation is not None:
+                raise
+            return _purge_unseen(options)
     else:
         ids = [key for key in chosen if _is_there(records, key, state, options.operation)]
         missing = len(chosen) - len(ids)
@@ -210,6 +218,17 @@ def _purge(options: argparse.Namespace) -> int:
     done = records.in_batches(ids, partial(records.purge, state), "forgetting")
     _told(options, {"purged": done}, f"{done:,} of {len(ids):,} {WORDS[state]} forgotten.")
     return int(done < len(ids) or missing > 0)
+
+
+def _purge_unseen(options: argparse.Namespace) -> int:
+    """Of a store that cannot list what waits (RabbitMQ): all of it, in one step."""
+    count: int = options.records.stats()[options.state]
+    if not options.yes and not _sure(f"Forget {count:,} {WORDS[options.state]} for ever?"):
+        _told(options, {"purged": 0}, "Nothing was forgotten.")
+        return 1
+    done = options.records.purge(options.state, None)
+    _told(options, {"purged": done}, f"{done:,} {WORDS[options.state]} forgotten.")
+    return 0
 
 
 def _is_there(records: "Records", key: str, state: str, operation: str | None) -> bool:

@@ -14,8 +14,8 @@ from seawall.runtime.blocking import BLOCKING, drive
 
 __all__ = ["Records", "brief", "row_head"]
 
-PAGE = 200
-BATCH = 200
+PAGE = 500
+BATCH = 500
 
 
 class Records:
@@ -76,8 +76,8 @@ class Records:
         """Dead letters are due again; how many."""
         return drive(self._open.replay(ids))
 
-    def purge(self, state: str, ids: Collection[str]) -> int:
-        """Forget records; how many."""
+    def purge(self, state: str, ids: Collection[str] | None) -> int:
+        """Forget records, or with None all of a state; how many."""
         return drive(self._open.purge(state, ids))
 
     @staticmethod

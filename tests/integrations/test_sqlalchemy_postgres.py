@@ -90,11 +90,12 @@ def again(transaction: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("passes", [True, False], ids=["skip locked", "no locks"])
-@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize(("level", "window"), [("READ COMMITTED", 7), ("READ COMMITTED", 1_000), ("SERIALIZABLE", 7)])
 def test_several_relays_lose_nothing_repeat_nothing_and_keep_the_order_of_each_key(
-    url: str, level: str, passes: bool, monkeypatch: pytest.MonkeyPatch
+    url: str, level: str, passes: bool, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_mailbox, "skips_locked", lambda connection: passes)
+    monkeypatch.setattr(_mailbox, "WINDOW", window)
     monkeypatch.setattr(_relay, "PAUSES", Backoff(10_000_000, 2.0, 50_000_000))
     post = Post(url, isolation_level=level)
 

@@ -165,6 +165,29 @@ def test_what_was_lost_to_a_faster_relay_takes_what_is_behind_it_along(
         assert rows.all() == [(1, 0), (1, 0)]  # given back at once
 
 
+def test_a_walk_of_several_statements_does_not_miss_what_was_committed_between_them(
+    room: Mailroom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from seawall.integrations.sqlalchemy import _mailbox
+
+    monkeypatch.setattr(_mailbox, "WINDOW", 2)
+    room.fill(1, 2)
+    room.fill(3, 4, order="ann")
+    room.fill(5, 6, order="bob")
+    table = sa.Table("seawall_outbox", sa.MetaData(), autoload_with=room.engine)
+    mailbox = Mailbox(table)
+    with room.engine.begin() as connection:
+        late: dict[int, str | None] = {
+            1: None,
+            2: None,
+            4: "ann",
+            5: "bob",
+            6: "bob",
+        }  # without the third, as if not seen
+        assert mailbox._seen_again(connection, late) == {1: None, 2: None, 5: "bob", 6: "bob"}
+    assert claim(room, 10) == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_table_of_one_order_key_that_rests_is_walked_over_to_what_is_behind_it(room: Mailroom) -> None:
     room.fill(*range(3_000), order="ann")
     room.fill(9_999)

@@ -10,6 +10,7 @@ so that relays pass each other instead of waiting.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ __all__ = ["MOST_BATCH", "Claimed", "Mailbox", "new_table"]
 MOST_BATCH = 500
 """Rows at once: each is a variable of a statement, and databases have few."""
 WINDOW = 1_000
-"""How many rows a walk looks at together."""
+"""How many rows a walk looks at in one statement."""
 MOST_ROUNDS = 3
 MARK = "seawall outbox"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}")
@@ -156,15 +157,15 @@ class Mailbox:
 
         By a walk and not by a condition: there is no plan by which a database could check it a million times over.
         """
-        table, last, window = self.table, -1, n
+        table, last = self.table, -1
         chosen: dict[int, str | None] = {}
         taken: set[str] = set()
-        while True:
+        for windows in itertools.count(1):
             rows = connection.execute(
                 sa.select(table.c.seq, table.c.order_key, table.c.free_ns)
                 .where(table.c.seq > last)
                 .order_by(table.c.seq)
-                .limit(window)
+                .limit(WINDOW)
             ).all()
             for number, key, free_ns in rows:
                 is_free = free_ns <= now_ns and number not in passed
@@ -173,10 +174,36 @@ class Mailbox:
                 elif is_free:
                     chosen[number] = key
                     if len(chosen) == n:
-                        return chosen
-            if len(rows) < window:
-                return chosen
-            last, window = rows[-1].seq, WINDOW
+                        break
+            if len(chosen) == n or len(rows) < WINDOW:
+                return chosen if windows == 1 else self._seen_again(connection, chosen)
+            last = rows[-1].seq
+        raise AssertionError  # for type checkers: the count has no end
+
+    def _seen_again(self, connection: sa.Connection, chosen: dict[int, str | None]) -> dict[int, str | None]:
+        """Without those before which a row of their order key has appeared since.
+
+        Each statement may see what was committed after the one before it: the end of a transaction's rows, and not
+        their beginning, which the walk had passed. One statement sees them all.
+        """
+        table = self.table
+        keys = {key for key in chosen.values() if key is not None}
+        if not keys:
+            return chosen
+        rows = connection.execute(
+            sa.select(table.c.seq, table.c.order_key)
+            .where(table.c.order_key.in_(keys), table.c.seq <= max(chosen))
+            .order_by(table.c.seq)
+            .limit(len(chosen) + WINDOW)
+        )
+        found: set[int] = set()
+        broken: set[str] = set()
+        for number, key in rows:
+            if number not in chosen:
+                broken.add(key)
+            elif key not in broken:
+                found.add(number)
+        return {number: key for number, key in chosen.items() if key is None or number in found}
 
     def delete(self, connection: sa.Connection, ids: Collection[str]) -> None:
         """Forget rows: their records are in the store."""

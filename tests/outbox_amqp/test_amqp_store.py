@@ -103,9 +103,11 @@ def test_the_civil_clock_may_jump_ahead_and_nothing_is_lost_or_late(make: Make) 
         take(store)
         assert time.monotonic() - begun < 2
         assert drive(store.renew(lease, SECOND)), "a lease is of the clock that does not jump"
+        assert drive(store.ack(lease))
         ahead[0] = 0
-        drive(store.put(make_work(due_ns=clock.wall_ns() + SECOND)))
-        take(store)
+        work = make_work(due_ns=clock.wall_ns() + SECOND)
+        drive(store.put(work))
+        assert take(store).work.id == work.id
     finally:
         restore()
 

@@ -24,6 +24,7 @@ __all__ = ["Broker", "Full"]
 T = TypeVar("T")
 SECOND = 1_000_000_000
 PAUSES = Backoff(SECOND // 10, 2.0, 2 * SECOND)
+LARGE = 16_384
 PERHAPS = "; it may have happened"
 
 
@@ -39,6 +40,8 @@ class Broker:
         self.seconds = seconds
         self.on_lost: Callable[[], object] = lambda: None
         """Called when the connection that reads is lost."""
+        self.filled_ns: dict[str, int] = {}
+        """When this process put a record into a band."""
         self.reconnects = 0
         self.last_error = ""
         self._shown = shown
@@ -157,7 +160,13 @@ class Broker:
         link.asks()
         try:
             await link.channels[0].basic_publish(
-                work.payload, exchange=exchange, routing_key=key, properties=properties, mandatory=True
+                work.payload,
+                exchange=exchange,
+                routing_key=key,
+                properties=properties,
+                mandatory=True,
+                # Large ones one after another, so that no more than one lies in memory if the broker does not read.
+                wait=len(work.payload) > LARGE,
             )
         except PublishError:
             link.drop()  # the next connection declares everything again
@@ -175,6 +184,7 @@ class Broker:
             return await self.put_off(work, left_ns)
         try:
             await self.publish(work, self.topology.main, f"now.{band}")
+            self.filled_ns[band] = clock.now_ns()
         except Full:
             if is_new:
                 raise

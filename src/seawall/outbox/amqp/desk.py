@@ -31,6 +31,8 @@ MOST_LOOKED_AT = 256
 MOST_ASIDE = 32
 """Records of operations that rest, kept in hand until they may go; more of them are put off, if others wait behind."""
 MOST_SEEN = 1_000
+EMPTY_NS = SECOND // 20
+"""So long a band that was empty is not asked again while another has records, unless this process put one there."""
 REST_NS = 2 * SECOND
 """For how long they are put off."""
 LINGER_NS = 10 * SECOND
@@ -71,6 +73,8 @@ class Desk:
         self._serial = 0
         self._leased_ns = 0
         self._seen: set[str] = set()
+        self._empty_ns: dict[str, int] = {}
+        """When a band was found empty."""
         self._sweeper: asyncio.Task[None] | None = None
         broker.on_lost = self._lost
 
@@ -119,7 +123,7 @@ class Desk:
                 if self._is_ours(held):
                     await self._sort(held, found, n, skip)
         looked = 0
-        for band in BANDS:
+        for band in self._worth_asking():
             while len(found) < n and looked < MOST_LOOKED_AT + n and self._is_worth_looking(skip):
                 batch = await self._batch(self._broker.topology.ready(band), min(n - len(found), READING_LANES))
                 looked += len(batch)
@@ -128,7 +132,15 @@ class Desk:
                     if isinstance(outcome, BaseException):
                         raise outcome
                 if None in batch:
+                    self._empty_ns[band] = clock.now_ns()
                     break
+
+    def _worth_asking(self) -> Sequence[str]:
+        """Not a band that was empty a moment ago, if another was not: asking takes as long as a record does."""
+        since_ns = clock.now_ns() - EMPTY_NS
+        emptied, filled = self._empty_ns, self._broker.filled_ns
+        asked = [band for band in BANDS if emptied.get(band, 0) <= max(since_ns, filled.get(band, 0))]
+        return asked or BANDS
 
     def _is_worth_looking(self, skip: Collection[str]) -> bool:
         """Whether something may be found that does not rest, as far as the operations seen so far tell."""

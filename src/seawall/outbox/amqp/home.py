@@ -11,7 +11,9 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from seawall.errors import BackendUnavailable
@@ -82,6 +84,39 @@ def _ended(name: str) -> BackendUnavailable:
     return BackendUnavailable(f"{name}: the store was closed in the middle of it; it may have happened")
 
 
+class _Way:
+    """Calls for a loop from other threads: those that come while it has not woken yet wake it once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._calls: deque[Callable[[], object]] = deque()
+        self._told = False
+
+    def send(self, call: Callable[[], object]) -> None:
+        self._calls.append(call)
+        # Read after the call is there, and cleared before calls are taken: none is left behind.
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits in it
+                self.loop.call_soon_threadsafe(self._take)
+
+    def _take(self) -> None:
+        self._told = False
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+
+
+def _pass_on(done: concurrent.futures.Future[T], here: asyncio.Future[T]) -> None:
+    """The result for a caller in a loop, unless he has gone."""
+    if here.done() or done.cancelled():
+        return
+    error = done.exception()
+    if error is None:
+        here.set_result(done.result())
+    else:
+        here.set_exception(error)
+
+
 class Home:
     """A loop in a thread."""
 
@@ -90,6 +125,9 @@ class Home:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._there: _Way | None = None
+        self._back: _Way | None = None
+        """To the loop that called last."""
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -127,10 +165,16 @@ class Home:
 
     async def acall(self, step: Step[T], seconds: float) -> T:
         """Have a step done, and await it, for at most `seconds`."""
+        loop = asyncio.get_running_loop()
+        here: asyncio.Future[T] = loop.create_future()
         future = self._begin(step, seconds)
+        back = self._back
+        if back is None or back.loop is not loop:
+            back = self._back = _Way(loop)
+        future.add_done_callback(lambda done: back.send(partial(_pass_on, done, here)))
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.wrap_future(future)
+                return await here
         except TimeoutError:
             self._leave(step, future)
             raise self._late(step, seconds) from None
@@ -141,7 +185,11 @@ class Home:
     def _begin(self, step: Step[T], seconds: float) -> concurrent.futures.Future[T]:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         inner = seconds - min(MARGIN, seconds / 10)
-        self._running().call_soon_threadsafe(step.start, future, inner)
+        loop = self._running()
+        there = self._there
+        if there is None or there.loop is not loop:
+            there = self._there = _Way(loop)
+        there.send(partial(step.start, future, inner))
         return future
 
     def _leave(self, step: Step[T], future: concurrent.futures.Future[T]) -> None:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import signal
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from seawall.cli.outbox_print import fail, safe, say
@@ -121,7 +122,10 @@ def _worker(outbox: "Outbox", options: argparse.Namespace) -> "Worker":
         amount, period_ns = rate_of(options.rate, "--rate")
         # No more at once than a tenth of a second brings: a burst is what the rate is to prevent.
         burst = max(1, amount * 100_000_000 // period_ns)
-        limiter = Limiter(TokenBucket(options.rate, burst=min(burst, amount)), name=f"{outbox.name} worker")
+        with warnings.catch_warnings():
+            # Meant so, and documented: each worker has the rate. Signs of several others mean a server beside it.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            limiter = Limiter(TokenBucket(options.rate, burst=min(burst, amount)), name=f"{outbox.name} worker")
     return outbox.worker(
         concurrency=options.concurrency,
         lease=_duration(options.lease),

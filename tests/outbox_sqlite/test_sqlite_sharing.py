@@ -19,7 +19,7 @@ import pytest
 from seawall.errors import BackendUnavailable
 from seawall.outbox.sqlite import SqliteStore
 from seawall.outbox.sqlite import desk as desk_module
-from seawall.runtime import clock
+from seawall.outbox.sqlite.step import READ
 from seawall.runtime.aio import ASYNCIO
 from seawall.runtime.blocking import BLOCKING, drive
 from tests.outbox.benches import HOUR, SECOND, make_work
@@ -296,6 +296,18 @@ def test_a_disk_that_hangs_holds_no_coroutine_and_no_second_thread(path: Path) -
     asyncio.run(main())
 
 
+def put_by_another(path: Path) -> None:
+    """A record is put by a process of its own."""
+    program = (
+        "import sys\n"
+        "from seawall.outbox.sqlite import SqliteStore\n"
+        "from seawall.runtime.blocking import BLOCKING, drive\n"
+        "from tests.outbox.benches import make_work\n"
+        "drive(SqliteStore(sys.argv[1]).open(BLOCKING).put(make_work()))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
 # -- processes ---------------------------------------------------------------------------------------------------------
 
 
@@ -394,7 +406,7 @@ def test_who_came_later_is_given_his_own_time(path: Path) -> None:
         thread.start()
         return thread
 
-    leader = threading.Thread(target=lambda: store._desk.call(first))
+    leader = threading.Thread(target=lambda: store._desk.call(first, READ))
     leader.start()
     assert begun.wait(WITHIN)
     threads = [start("early")]
@@ -413,10 +425,11 @@ def test_who_came_later_is_given_his_own_time(path: Path) -> None:
 
     other = threading.Thread(target=hold)
     other.start()
+    assert held.wait(WITHIN)
     go.set()
     for thread in (leader, other, *threads):
         thread.join(WITHIN)
-    assert "late done" in ends and held.is_set()
+    assert ends == ["early failed", "late done"]
     drive(opened.close())
 
 
@@ -429,14 +442,7 @@ def test_a_listener_hears_soon_of_what_another_process_put(path: Path) -> None:
     del heard[:]
     time.sleep(0.6)
     assert heard == [], "nobody is woken for nothing"
-    program = (
-        "import sys\n"
-        "from seawall.outbox.sqlite import SqliteStore\n"
-        "from seawall.runtime.blocking import BLOCKING, drive\n"
-        "from tests.outbox.benches import make_work\n"
-        "drive(SqliteStore(sys.argv[1]).open(BLOCKING).put(make_work()))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    put_by_another(path)
     put = time.monotonic()
     until(lambda: heard, "the listener hears")
     assert heard[0] - put < 1
@@ -472,25 +478,34 @@ def in_child(act: Callable[[], int]) -> int:
 
 @marked
 def test_a_forked_child_has_a_connection_and_locks_of_its_own(path: Path) -> None:
-    """What each of them stores is there for both, also when the other has closed the file meanwhile."""
+    """When the parent closes the file it must see that the child has it open, or it would throw away the log in which
+    the child's records lie."""
     store = SqliteStore(str(path))
     opened = store.open(BLOCKING)
     drive(opened.put(make_work()))
-
-    def act() -> int:
-        drive(opened.put(make_work()))
-        # Another process, for which the locks of this one must be real: it closes the file as the last but one.
-        with sqlite3.connect(path) as other:
-            other.execute("PRAGMA user_version")
-        other.close()
-        drive(opened.put(make_work()))
-        return drive(opened.stats()).waiting
-
-    assert in_child(act) == 3
+    ready, closed = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            drive(opened.put(make_work()))
+            os.write(ready[1], b".")
+            os.read(closed[0], 1)
+            drive(opened.put(make_work()))
+            code = 0
+        finally:
+            os._exit(code)  # without a word to SQLite, as if it were killed
+    os.read(ready[0], 1)
+    assert drive(opened.stats()).waiting == 2
+    drive(opened.close())
+    os.write(closed[1], b".")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert drive(opened.stats()).waiting == 3
     drive(opened.put(make_work()))
     assert drive(opened.stats()).waiting == 4
     drive(opened.close())
+    for end in (*ready, *closed):
+        os.close(end)
 
 
 @marked
@@ -553,6 +568,6 @@ def test_a_closed_store_opens_again_when_it_is_used(path: Path) -> None:
     drive(opened.put(make_work()))
     drive(opened.close())
     assert [each.name for each in path.parent.iterdir()] == ["outbox.db"]
-    assert drive(opened.stats()).waiting == 1
-    assert clock.is_real()
+    put_by_another(path)
+    assert drive(opened.stats()).waiting == 2, "what was known of the file is known no more"
     drive(opened.close())

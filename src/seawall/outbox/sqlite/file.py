@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -25,21 +26,23 @@ _LEAKED: list[sqlite3.Connection] = []
 
 
 class File:
-    """One database file, and the connection of this process to it."""
+    """One database file, and the connection of this process to it; `forget` is called when there is a new one."""
 
-    def __init__(self, path: str, synchronous: str) -> None:
+    def __init__(self, path: str, synchronous: str, forget: Callable[[], object]) -> None:
         self.path = path
         self.opened = 0
         """How many times it was opened here."""
         self.kept: str | None = None
         """Where a corrupt predecessor lies."""
         self._synchronous = synchronous
+        self._forget = forget
         self._db: sqlite3.Connection | None = None
         self._suspect = self._doubtful = self._spoilt = False
 
     def connection(self, timeout_ms: int) -> sqlite3.Connection:
         """The connection, opened if there is none. Raises `BackendUnavailable`, or what SQLite raises."""
         if self._db is None:
+            self._forget()
             self._db = self._open(timeout_ms)
             self.opened += 1
         return self._db

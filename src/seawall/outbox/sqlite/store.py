@@ -79,7 +79,7 @@ class SqliteStore:
         self.synchronous = synchronous
         timeout_ns = duration_ns(timeout, f"{owner}(timeout)", zero=False)
         self._steps = Steps(self._most, drops=drops)
-        self._desk = Desk(File(self.path, synchronous), timeout_ns, self._steps.forget)
+        self._desk = Desk(File(self.path, synchronous, self._steps.forget), timeout_ns, self._steps.forget)
         self._news = News(self._others_wrote)
         self._seen: tuple[int, int] | None = None
         self._blocking = _Open(self, is_async=False)

@@ -27,7 +27,7 @@ TOGETHER_NS = 50_000_000
 
 
 class Turn:
-    """Runs steps; `forget` is called when something that was done may have been undone."""
+    """Runs steps; `forget` is called when something that was done has been undone."""
 
     def __init__(self, file: File, forget: Callable[[], object]) -> None:
         self._file = file
@@ -126,7 +126,6 @@ class Turn:
         self._drop(error)
 
     def _drop(self, error: Exception | None = None) -> None:
-        self._forget()
         self._file.drop()
         if error is not None and is_corrupt(error):
             self._file.suspect()

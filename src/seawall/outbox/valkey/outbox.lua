@@ -40,6 +40,15 @@ end
 local function has_come(us, rest) return us < now or (us == now and rest <= now_rest) end
 local function wait_for(us, rest) return math.max(0, (us - now) * 1000 + rest - now_rest) end
 
+-- When something is due. The clocks of hosts are not the server's: what has come by the caller's has come.
+local function due(at, came)
+  local us, rest = instant(at)
+  if has_come(us, rest) then return at end
+  local came_us, came_rest = instant(came)
+  if us < came_us or (us == came_us and rest <= came_rest) then return text_of(now, now_rest) end
+  return at
+end
+
 local function record(n) return P .. 'r:' .. n end
 local function line_of(o, q) return P .. 'line:' .. q .. ':' .. o end
 
@@ -163,9 +172,16 @@ end
 
 local steps = {}
 
--- most, drops, then the fields and values of a record. Tells 'there', 'full' and how full, or what was dropped.
-function steps.put(most, drops, id, ...)
-  if call('HEXISTS', P .. 'id', id) == 1 then return {'there'} end
+-- most, drops, the caller's clock, then the fields and values of a record. Tells 'there', 'full' and how full, or what was dropped.
+function steps.put(most, drops, came, id, ...)
+  local there = call('HGET', P .. 'id', id)
+  if there then
+    -- WAIT and WAITAOF speak of what their own connection has written: so it writes this again. HDEL goes first, since
+    -- a server that is full lets a script go on that began by removing something.
+    call('HDEL', P .. 'id', id)
+    call('HSET', P .. 'id', id, there)
+    return {'there'}
+  end
   most = tonumber(most)
   local excess, victims = total() + 1 - most, {}
   if excess > 0 then
@@ -183,6 +199,7 @@ function steps.put(most, drops, id, ...)
   for _, n in ipairs(victims) do told[#told + 1] = drop(n) end
   local n = string.format('%.0f', call('HINCRBY', COUNTS, 'n', 1))
   call('HSET', record(n), 'i', id, ...)
+  call('HSET', record(n), 'd', due(call('HGET', record(n), 'd'), came))
   call('HSET', P .. 'id', id, n)
   hold(n)
   news()
@@ -228,7 +245,9 @@ function steps.lease(most, length_us, length_rest, nonce, ...)
   end
   local end_us, end_rest = first_of(LEASED)
   if end_us then waits[#waits + 1] = wait_for(end_us, end_rest) end
-  if waits[1] then told[1] = string.format('%.0f', math.min(unpack(waits))) end
+  local soonest = waits[1]
+  for _, wait in ipairs(waits) do soonest = math.min(soonest, wait) end
+  if soonest then told[1] = string.format('%.0f', soonest) end
   return told
 end
 
@@ -254,10 +273,11 @@ function steps.ack(token)
   return 1
 end
 
--- Due again at an instant; whether the attempt counts; the error, if there is one.
-function steps.again(token, at, counts, error)
+-- Due again at an instant; the caller's clock; whether the attempt counts; the error, if there is one.
+function steps.again(token, at, came, counts, error)
   local n = whose(token)
   if not n then return 0 end
+  at = due(at, came)
   leave(n)
   end_lease(n)
   call('HDEL', record(n), 't')
@@ -357,8 +377,8 @@ function steps.replay(limit, ...)
   end
   table.sort(chosen, function(a, b) return tonumber(call('ZSCORE', DEAD, a)) < tonumber(call('ZSCORE', DEAD, b)) end)
   for _, old in ipairs(chosen) do
+    call('ZREM', DEAD, old) -- first of all: see `put`
     local n = string.format('%.0f', call('HINCRBY', COUNTS, 'n', 1))
-    call('ZREM', DEAD, old)
     call('RENAME', record(old), record(n))
     local fields = call('HMGET', record(n), 'i', 'l')
     local us, rest = instant(string.rep('0', 4) .. fields[2])

@@ -18,7 +18,7 @@ from seawall.outbox.record import Work
 from seawall.outbox.store import STATES, Lease, Stats
 from seawall.outbox.urls import BACKLOG, check_limits
 from seawall.outbox.valkey.letters import fields_of, split, work_of
-from seawall.runtime import forks
+from seawall.runtime import clock, forks
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
 from seawall.units import Duration, count_of, duration_ns, given
@@ -40,7 +40,11 @@ class ValkeyStore:
     """The store of `valkey://`, and of its relatives: Valkey 8 or Redis 7 and later, stand-alone, Sentinel, Cluster.
 
     Every step is one call of one script: atomic, without a lock to lose, and its cost grows with the logarithm of the
-    backlog. Leases end by the server's clock. All keys of an outbox lie in one slot of a cluster.
+    backlog. All keys of an outbox lie in one slot of a cluster.
+
+    Leases end, and records are due, by the server's clock, in microseconds (a due time and an expiry keep their
+    nanoseconds). What is due at once by the clock of its host is due at once; what is due later comes too late by as
+    much as that clock is ahead of the server's.
 
     Why sorted sets and not a stream: a stream's consumer group leases in the order of arrival, for one length of time,
     and tells entries apart by their place. The contract of stores asks for priorities, due times, order keys, leases of
@@ -246,7 +250,7 @@ class OpenValkey:
 
     async def put(self, work: Work) -> Sequence[Work]:
         store = self._store
-        limits = b"%d" % store.most, b"1" if store.when_full == "drop-oldest" else b"0"
+        limits = b"%d" % store.most, b"1" if store.when_full == "drop-oldest" else b"0", now()
         told = await self._step("put", *limits, *fields_of(work), safe=True)
         if told[0] == b"full":
             _, total, dead = told
@@ -280,11 +284,11 @@ class OpenValkey:
         return bool(await self._write("ack", lease.token.encode()))
 
     async def retry(self, lease: Lease, at_ns: int, error: str) -> bool:
-        return bool(await self._write("again", lease.token.encode(), b"%d" % at_ns, b"1", error.encode()))
+        return bool(await self._write("again", lease.token.encode(), b"%d" % at_ns, now(), b"1", error.encode()))
 
     async def release(self, lease: Lease, at_ns: int, error: str | None = None) -> bool:
         said = () if error is None else (error.encode(),)
-        return bool(await self._write("again", lease.token.encode(), b"%d" % at_ns, b"0", *said))
+        return bool(await self._write("again", lease.token.encode(), b"%d" % at_ns, now(), b"0", *said))
 
     async def bury(self, lease: Lease, why: str, error: str) -> bool:
         return bool(await self._write("bury", lease.token.encode(), why.encode(), error.encode()))
@@ -349,6 +353,11 @@ class OpenValkey:
 
     async def close(self) -> None:
         await self._wire.close()
+
+
+def now() -> bytes:
+    """The clock of this host."""
+    return b"%d" % clock.wall_ns()
 
 
 def _parts(limit: int) -> Iterator[int]:

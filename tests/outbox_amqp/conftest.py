@@ -20,8 +20,8 @@ Make = Callable[..., AmqpStore]
 
 def _start() -> Broker:
     if MISSING:
-        if os.environ.get("SEAWALL_REQUIRE_RABBITMQ"):
-            pytest.fail(f"{MISSING}, and SEAWALL_REQUIRE_RABBITMQ says that it must be")
+        if os.environ.get("SEAWALL_REQUIRE_SERVERS"):
+            pytest.fail(f"{MISSING}, and SEAWALL_REQUIRE_SERVERS says that it must be")
         pytest.skip(f"{MISSING} (Debian: apt-get install rabbitmq-server)")
     return Broker()
 

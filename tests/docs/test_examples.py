@@ -71,8 +71,10 @@ class Session:
 
 
 @pytest.fixture
-def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[str, Any]], Session]]:
-    """Starts a session in which neither the library nor the example itself can really sleep."""
+def session(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], Session]]:
+    """Starts a session in which neither the library nor the example itself can really sleep, or leave files behind."""
+    (tmp_path / "var").mkdir()
+    monkeypatch.chdir(tmp_path)
     with contextlib.ExitStack() as stack:
 
         def start(names: dict[str, Any]) -> Session:

@@ -17,6 +17,7 @@ from seawall.runtime import clock
 from seawall.runtime.aio import ASYNCIO
 from seawall.runtime.blocking import BLOCKING, drive
 from tests.outbox.benches import HOUR, SECOND, make_work
+from tests.outbox_amqp.brokers import until
 from tests.outbox_amqp.conftest import Make
 
 
@@ -182,6 +183,26 @@ def test_when_the_connection_ends_its_leases_are_void_and_their_attempts_counted
     assert not drive(store.retry(lease, clock.wall_ns(), "late"))
     assert drive(other.ack(again))
     assert drive(store.stats()).waiting == 0
+
+
+def test_what_ends_its_workers_again_and_again_becomes_a_dead_letter(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("seawall.outbox.amqp.topology.MOST_DEATHS", 2)
+    here = make(name="deadly")
+    store = here.open(BLOCKING)
+    work, other = make_work(last_error="first"), make_work()
+    drive(store.put(work))
+    for attempt in (1, 2, 3):
+        assert take(store).work.attempts == attempt
+        on_the_side(here, lambda: _cut(here))
+    drive(store.put(other))
+    assert take(store).work.id == other.id
+    (letter,) = until(lambda: drive(store.page("dead")), "it is a dead letter")
+    assert (letter.id, letter.ended) == (work.id, "attempts")
+    assert letter.last_error.endswith("before: first")
+    assert drive(store.replay()) == 1
+    assert take(store).work.attempts == 1
 
 
 async def _cut(store: AmqpStore) -> None:

@@ -15,6 +15,7 @@ __all__ = ["Foreign", "foreign", "packed", "read", "unpacked"]
 
 VERSION = "seawall-version"
 RECORD = "seawall-record"
+NEVER_ANSWERED = "too often its worker died of it, or lost its connection"
 MOST_TEXT = 10_000
 NUMBERS = ("due_ns", "created_ns", "expires_ns", "attempts", "priority", "criticality")
 TEXTS = ("idempotency_key", "last_error", "ended")
@@ -58,7 +59,10 @@ def unpacked(message: Any, *, deliveries: bool = True) -> Work:
 def read(message: Any) -> Work:
     """The record of a message that was only looked at, so that no delivery counts; a stand-in for one that is none."""
     try:
-        return unpacked(message, deliveries=False)
+        work = unpacked(message, deliveries=False)
+        if not work.ended and _headers(message.header.properties).get("x-first-death-reason") == "delivery_limit":
+            return work.replace(ended="attempts", last_error=bounded(f"{NEVER_ANSWERED}; before: {work.last_error}"))
+        return work
     except Foreign as error:
         return foreign(message, error)
 

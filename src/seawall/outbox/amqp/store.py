@@ -52,6 +52,7 @@ class AmqpStore:
     | a lease that ran out              | is due again at once for the workers of its process; for others after    |
     |                                   | the time of the lease has passed a second time, at least 10 s            |
     | the connection ends               | its leases are void, their attempts counted; nothing is lost             |
+    | a record that ends its workers    | after 50 deliveries without any answer the broker makes it a dead letter |
     | a lease of more than 30 minutes   | RabbitMQ itself ends it, renewed or not (its `consumer_timeout`)         |
     | `stats()`                         | `leased` and `oldest_ns` tell of the leases of this process; `dropped`   |
     |                                   | counts up to the last 1,000                                              |

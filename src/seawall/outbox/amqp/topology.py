@@ -27,8 +27,12 @@ BANDS = ("high", "normal", "low")
 STEPS_MS = tuple(250 << power for power in range(15))
 """A quarter of a second to 68 minutes. Longer delays go through several, one after another."""
 MOST_DROPPED_LISTED = 1_000
-MOST_DELIVERIES = 1_000_000
-"""Newer brokers end a message after 20 deliveries by themselves; how many attempts are made is not theirs to say."""
+MOST_DEATHS = 50
+"""Deliveries of one copy that may end without an answer before the broker makes it a dead letter: also a message that
+the client library cannot read, over which it gives up the connection each time, must stop nobody for ever."""
+NO_LIMIT = 1_000_000
+"""Newer brokers end a message after 20 deliveries by themselves, but a dead letter may be looked at more often."""
+OTHER_LENGTH = re.compile(r"'x-max-length'.* but current is '(\d{1,12})'")
 
 
 def band_of(priority: int) -> str:
@@ -40,9 +44,6 @@ def step_ms(left_ns: int) -> int:
     """The step of delay that comes next for a record that is due in `left_ns`: the longest that is not too long."""
     fitting = [step for step in STEPS_MS if step * 1_000_000 <= left_ns]
     return fitting[-1] if fitting else STEPS_MS[0]
-
-
-OTHER_LENGTH = re.compile(r"'x-max-length'.* but current is '(\d{1,12})'")
 
 
 class Topology:
@@ -75,17 +76,16 @@ class Topology:
 
     def queues(self) -> dict[str, dict[str, Any]]:
         """The arguments of each queue."""
-        full = {"x-max-length": self._backlog, "x-overflow": "reject-publish"}
-        moved = {
-            "x-dead-letter-exchange": self.main,
-            "x-dead-letter-strategy": "at-least-once",
-            "x-overflow": "reject-publish",  # or that strategy is not kept
-        }
+        # Without this overflow that strategy is not kept.
+        safely = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+        full: dict[str, Any] = {**safely, "x-dead-letter-exchange": self.dead, "x-max-length": self._backlog}
+        full["x-delivery-limit"] = MOST_DEATHS
+        moved = {**safely, "x-dead-letter-exchange": self.main}
         last = {"x-max-length": MOST_DROPPED_LISTED, "x-overflow": "drop-head"}
         found = {self.ready(band): full for band in BANDS}
         found |= {self.waiting(step): {**moved, "x-message-ttl": ttl_ms(step)} for step in STEPS_MS}
         found |= {self.dead: {}, self.dropped: last}
-        common = {"x-queue-type": "quorum", "x-delivery-limit": MOST_DELIVERIES}
+        common = {"x-queue-type": "quorum", "x-delivery-limit": NO_LIMIT}
         return {queue: {**common, **arguments} for queue, arguments in found.items()}
 
     def bindings(self) -> list[tuple[str, str, str]]:

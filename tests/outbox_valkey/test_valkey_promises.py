@@ -9,6 +9,7 @@ import pytest
 
 from seawall.errors import BackendUnavailable
 from seawall.outbox.store import OpenStore
+from seawall.outbox.valkey.store import RIGHTS
 from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from tests.outbox.benches import HOUR, SECOND
@@ -106,3 +107,29 @@ def test_what_is_due_now_is_due_now_however_far_ahead_the_clock_of_the_host_is(
     assert len(drive(opened.lease(1, SECOND))[0]) == 1
     drive(opened.put(work(due_ns=clock.wall_ns() + SECOND)))
     assert drive(opened.lease(1, SECOND))[0] == []
+
+
+def test_a_user_with_the_rights_that_are_named_may_take_every_step(make: Make, start: Callable[..., Server]) -> None:
+    server = start("--appendonly", "yes")
+    server.do("ACL", "SETUSER", "clerk", "on", ">secret", "~seawall:outbox:*", *RIGHTS.split())
+    url = f"valkey://clerk:secret@127.0.0.1:{server.port}"
+    store = make(url, backlog=4, when_full="drop-oldest", aof=True)
+    opened = store.open(BLOCKING)
+    for _ in range(6):
+        drive(opened.put(work(order_key="k")))
+    drive(opened.put(work()))
+    first, second = drive(opened.lease(2, HOUR))[0]
+    assert drive(opened.renew(first, HOUR))
+    assert drive(opened.retry(first, 0, "failed"))
+    assert drive(opened.bury(second, "attempts", "failed"))
+    assert drive(opened.find(second.work.id)) is not None
+    assert drive(opened.replay()) == 1
+    (third,), _ = drive(opened.lease(1, HOUR))
+    assert drive(opened.release(third, 0))
+    (third,), _ = drive(opened.lease(1, HOUR))
+    assert drive(opened.ack(third))
+    for state in ("waiting", "leased", "dead", "dropped"):
+        drive(opened.page(state, limit=2))
+    assert drive(opened.purge("dropped")) == drive(opened.stats()).dropped == 3
+    assert drive(opened.purge("waiting")) == 3
+    assert store.looked

@@ -25,7 +25,7 @@ def problems(found: dict[str, dict[str, Any]]) -> list[str]:
 def test_a_server_that_is_well_is_found_well_and_left_as_it_was(server: Server, capsys: Any) -> None:
     code, found = examine(capsys, server.url)
     assert code == 0
-    assert set(found) == {"connection", "version", "role", "memory", "clock", "script", "latency"}
+    assert set(found) == {"connection", "version", "role", "memory", "log", "clock", "script", "latency"}
     assert {finding["state"] for finding in found.values()} == {"ok"}
     assert server.do("KEYS", "*") == [b"seawall:doctor:{nodes}"], "and that goes by itself"
     assert server.do("PTTL", "seawall:doctor:{nodes}") > 0

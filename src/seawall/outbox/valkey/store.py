@@ -26,11 +26,16 @@ from seawall.units import Duration, count_of, duration_ns, given
 if TYPE_CHECKING:
     from seawall.outbox.valkey.wire import Wire
 
-__all__ = ["ValkeyStore"]
+__all__ = ["RIGHTS", "ValkeyStore"]
 
 NEEDS = "Valkey needs redis-py, which is not installed; run: pip install 'seawall[valkey]'"
 OURS = ("aof", "connect_timeout", "connections", "prefix", "replicas", "timeout")
 """What a URL may set of the store; all else in it is the connections'."""
+RIGHTS = (
+    "+eval +evalsha +time +info +del +exists +rename +hget +hset +hmget +hgetall +hdel +hexists +hincrby "
+    "+sadd +srem +smembers +zadd +zcard +zrange +zrangebyscore +zrem +zremrangebyrank +zscore +wait +waitaof"
+)
+"""What the user of an outbox must be allowed to do, on keys that begin with `seawall:outbox:`."""
 BATCH = 500
 """Ids in one call: a script holds up the server for as long as it runs."""
 LEFT_TO_THE_PARENT: list[object] = []
@@ -50,7 +55,11 @@ class ValkeyStore:
     and tells entries apart by their place. The contract of stores asks for priorities, due times, order keys, leases of
     any length that are fenced, and records that are found, replayed and purged by id. All that would have to be kept
     beside the stream and held equal with it, in the same scripts, and the stream would add its own copy of each record.
-    `seawall outbox stats` and `list` show what XINFO and XPENDING would.
+    `seawall outbox stats` and `list` show what XINFO and XPENDING would; without them, of the keys that begin with
+    `seawall:outbox:{name}:`, ZCARD `held`, `leased` and `dead` count, and ZRANGE `leased` 0 9 WITHSCORES tells which
+    leases end next (in microseconds since 1970).
+
+    A user with few rights needs those on these keys that `seawall.outbox.valkey.store.RIGHTS` names.
 
     What `put` waits for. By default the server's answer, which it gives when the record is in its memory and, with
     `appendonly yes`, in its log: a server that is killed loses nothing, one whose machine loses power up to a second

@@ -135,6 +135,7 @@ class _Examination:
             self._version(facts)
             self._role(facts)
             self._memory(facts)
+            self._log(facts)
         await self._cluster(address)
         await self._clock(address)
         await self._script(address)
@@ -179,6 +180,13 @@ class _Examination:
             self._say("memory", "warning", f"{used} of {most} bytes are in use", advice)
         else:
             self._say("memory", "ok", "no eviction of counters" if most else "without a bound, so nothing is evicted")
+
+    def _log(self, facts: dict[str, str]) -> None:
+        if facts.get("aof_enabled") == "1":
+            self._say("log", "ok", "what it has is written to its log (appendonly yes)")
+        else:
+            said = "it keeps no log (appendonly no): enough for limits; an outbox would lose what is queued"
+            self._say("log", "ok", said)
 
     async def _cluster(self, address: Address) -> None:
         if self._patient.routes.mode != "cluster":

@@ -335,8 +335,10 @@ class OpenAmqp:
     async def close(self) -> None:
         store = self._store
         if store.home.running:
-            await self._do("close", store.desk.close)
-            store.home.end()
+            try:
+                await self._do("close", store.desk.close)
+            finally:
+                store.home.end()
 
 
 _LEFT_BEHIND: list[object] = []

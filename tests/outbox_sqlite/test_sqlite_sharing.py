@@ -125,6 +125,35 @@ def test_all_who_wait_are_told_in_time_that_the_file_is_not_free(path: Path) -> 
     drive(opened.close())
 
 
+def test_who_is_handed_the_lead_in_the_instant_in_which_his_time_ends_leads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteStore(str(path), timeout="200ms")
+    opened = store.open(BLOCKING)
+    drive(opened.stats())
+    begun, go = threading.Event(), threading.Event()
+    withdraw = store._desk._withdraw
+
+    def first(db: sqlite3.Connection) -> None:
+        begun.set()
+        go.wait(WITHIN)
+
+    def withdraw_late(step: Any) -> None:
+        go.set()
+        until(lambda: step.lead, "the lead is handed on")
+        withdraw(step)
+
+    monkeypatch.setattr(store._desk, "_withdraw", withdraw_late)
+    leader = threading.Thread(target=lambda: store._desk.call(first))
+    leader.start()
+    assert begun.wait(WITHIN)
+    drive(opened.put(make_work()))
+    leader.join(WITHIN)
+    monkeypatch.undo()
+    assert drive(opened.stats()).waiting == 1
+    drive(opened.close())
+
+
 def test_the_store_asked_from_within_its_own_step_does_not_wait_for_itself(path: Path) -> None:
     """By a finalizer, or a signal handler."""
     store = SqliteStore(str(path))

@@ -208,8 +208,10 @@ class Desk:
                 return True
             if heir.waits:
                 heir.lead = True
-                if heir.ring is not None:
-                    heir.ring()
+                # Once: whoever leads sees the end of his own step.
+                ring, heir.ring = heir.ring, None
+                if ring is not None:
+                    ring()
                 return False
         self._lead_elsewhere()
         return False
@@ -246,6 +248,10 @@ class Desk:
             held = self._wait_for_end_or_lead(step)
         except BackendUnavailable:
             return  # the child will refuse to work
+        except BaseException:  # Ctrl-C; the fork goes on all the same
+            if step.lead:
+                self._pass_on()
+            raise
         if held:
             with self._lock:
                 self._queue.remove(step)

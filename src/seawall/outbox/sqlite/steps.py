@@ -13,6 +13,7 @@ from typing import Any
 
 from seawall.errors import NotQueued
 from seawall.outbox.record import Work
+from seawall.outbox.sqlite import sql
 from seawall.outbox.sqlite.schema import COLUMNS
 from seawall.outbox.store import Lease, Stats
 
@@ -40,42 +41,6 @@ _FIELDS = (
     "last_error",
     "ended",
 )
-_MARKS = ", ".join("?" * len(_FIELDS))
-_INSERT = f"""INSERT INTO work (ready, blocked, {COLUMNS}) SELECT ?, ?, {_MARKS}
-    WHERE NOT EXISTS (SELECT 1 FROM dead WHERE id = ?) ON CONFLICT (id) DO NOTHING"""
-_BEHIND = "SELECT 1 FROM work WHERE order_key = ? LIMIT 1"
-_SPAN = """SELECT ifnull((SELECT max(arrival) FROM work) - (SELECT min(arrival) FROM work) + 1, 0)
-    + ifnull((SELECT max(place) FROM dead) - (SELECT min(place) FROM dead) + 1, 0)"""
-_COUNT = "SELECT (SELECT count(*) FROM work), (SELECT count(*) FROM dead)"
-_HELD = "SELECT 1 FROM work WHERE id = ? UNION ALL SELECT 1 FROM dead WHERE id = ?"
-_EXPIRED = "SELECT arrival FROM work WHERE until <= ?"
-_EXPIRE = "UPDATE work SET until = NULL, ready = ? WHERE until <= ?"
-# Not by one comparison of pairs: SQLite would read a whole lane to find the next.
-_NEXT_PRIORITY = """SELECT operation, priority FROM work WHERE until IS NULL AND blocked = 0
-    AND operation = ? AND priority > ? ORDER BY priority LIMIT 1"""
-_NEXT_OPERATION = """SELECT operation, priority FROM work WHERE until IS NULL AND blocked = 0
-    AND operation > ? ORDER BY operation, priority LIMIT 1"""
-_NEXT = """SELECT ready, arrival FROM work WHERE until IS NULL AND blocked = 0 AND operation = ? AND priority = ?
-    ORDER BY ready, arrival LIMIT ?"""
-_FIRST_END = "SELECT min(until) FROM work WHERE until IS NOT NULL"
-_GIVE = "UPDATE work SET until = ?, token = ?, attempts = attempts + 1 WHERE arrival = ?"
-_READ = f"SELECT {COLUMNS} FROM work WHERE arrival = ?"
-_RENEW = "UPDATE work SET until = ? WHERE arrival = ? AND token = ?"
-_ORDER = "SELECT order_key FROM work WHERE arrival = ? AND token = ?"
-_FORGET = "DELETE FROM work WHERE arrival = ?"
-_UNBLOCK = """UPDATE work SET blocked = 0 WHERE blocked = 1
-    AND arrival = (SELECT min(arrival) FROM work WHERE order_key = ?)"""
-_UNBLOCK_ALL = """UPDATE work SET blocked = 0 WHERE blocked = 1
-    AND arrival IN (SELECT min(arrival) FROM work WHERE order_key IS NOT NULL GROUP BY order_key)"""
-_RETRY = """UPDATE work SET until = NULL, token = NULL, ready = ?, due = ?, last_error = ifnull(?, last_error),
-    attempts = attempts - ? WHERE arrival = ? AND token = ?"""
-_BURY = f"INSERT INTO dead ({COLUMNS}) SELECT {COLUMNS} FROM work WHERE arrival = ?"
-_CAUSE = "UPDATE dead SET ended = ?, last_error = ? WHERE place = ?"
-_OLDEST_DEAD = f"SELECT place, {COLUMNS} FROM dead ORDER BY place LIMIT 1"
-_OLDEST_WAITING = f"SELECT arrival, {COLUMNS} FROM work WHERE until IS NULL ORDER BY arrival LIMIT 1"
-_DROP = f"INSERT INTO dropped ({COLUMNS}) VALUES ({_MARKS})"
-_DROPPED = "SELECT seq FROM sqlite_sequence WHERE name = 'dropped'"
-_SHORTEN = "DELETE FROM dropped WHERE place <= ?"
 
 
 def work_of(row: Sequence[Any]) -> Work:
@@ -129,29 +94,29 @@ class Steps:
         """How many are held, and dead: counted once, and again when another connection has changed the file."""
         version = db.execute("PRAGMA data_version").fetchone()[0]
         if version != self._version:
-            self._held, self._dead = db.execute(_COUNT).fetchone()
+            self._held, self._dead = db.execute(sql.COUNT).fetchone()
             self._version = version
         return self._held, self._dead
 
     def _add(self, db: Db, work: Work, ready_ns: int) -> None:
         key = work.order_key
-        blocked = key is not None and db.execute(_BEHIND, (key,)).fetchone() is not None
-        self._held += db.execute(_INSERT, (ready_ns, int(blocked), *_row_of(work), work.id)).rowcount
+        blocked = key is not None and db.execute(sql.BEHIND, (key,)).fetchone() is not None
+        self._held += db.execute(sql.INSERT, (ready_ns, int(blocked), *_row_of(work), work.id)).rowcount
 
     def _lose(self, db: Db, arrival: int, order_key: str | None) -> None:
         """Out of `work`; the next of its order key may go."""
-        db.execute(_FORGET, (arrival,))
+        db.execute(sql.FORGET, (arrival,))
         self._held -= 1
         if order_key is not None:
-            db.execute(_UNBLOCK, (order_key,))
+            db.execute(sql.UNBLOCK, (order_key,))
 
     # -- in --------------------------------------------------------------------------------------------------------
 
     def put(self, db: Db, work: Work) -> list[Work]:
         dropped: list[Work] = []
         # Not more than their places span are held: while that leaves room nothing need be counted.
-        if db.execute(_SPAN).fetchone()[0] >= self._most:
-            if db.execute(_HELD, (work.id, work.id)).fetchone() is not None:
+        if db.execute(sql.SPAN).fetchone()[0] >= self._most:
+            if db.execute(sql.HELD, (work.id, work.id)).fetchone() is not None:
                 return []
             dropped = self._make_room(db)
         self._add(db, work, work.due_ns)
@@ -173,16 +138,16 @@ class Steps:
         return [self._drop_oldest(db) for _ in range(excess)]
 
     def _drop_oldest(self, db: Db) -> Work:
-        row = db.execute(_OLDEST_DEAD).fetchone()
+        row = db.execute(sql.OLDEST_DEAD).fetchone()
         if row is not None:
             db.execute("DELETE FROM dead WHERE place = ?", row[:1])
             self._dead -= 1
         else:
-            row = db.execute(_OLDEST_WAITING).fetchone()
+            row = db.execute(sql.OLDEST_WAITING).fetchone()
             self._lose(db, row[0], work_of(row[1:]).order_key)
         trace = work_of(row[1:]).replace(payload=b"", ended="backlog")
-        place = db.execute(_DROP, _row_of(trace)).lastrowid
-        db.execute(_SHORTEN, ((place or 0) - MOST_DROPPED_LISTED,))
+        place = db.execute(sql.DROP, _row_of(trace)).lastrowid
+        db.execute(sql.SHORTEN, ((place or 0) - MOST_DROPPED_LISTED,))
         return trace
 
     # -- leases ----------------------------------------------------------------------------------------------------
@@ -192,14 +157,14 @@ class Steps:
     ) -> tuple[list[Lease], int | None]:
         # The instant is read with the file in hand: a lease must not have begun before the wait for it.
         now = wall_ns()
-        if db.execute(_EXPIRED, (now,)).fetchone() is not None:
-            db.execute(_EXPIRE, (now, now))
+        if db.execute(sql.EXPIRED, (now,)).fetchone() is not None:
+            db.execute(sql.EXPIRE, (now, now))
         found: list[tuple[int, int, int]] = []
         instants: list[int] = []
         for operation, priority in _lanes(db):
             if operation in skip:
                 continue
-            for ready, arrival in db.execute(_NEXT, (operation, priority, n + 1)):
+            for ready, arrival in db.execute(sql.NEXT, (operation, priority, n + 1)):
                 if ready > now:
                     instants.append(ready)
                     break
@@ -210,10 +175,10 @@ class Steps:
         until = now + ttl_ns
         leases: list[Lease] = []
         for _, _, arrival in chosen:
-            db.execute(_GIVE, (until, number, arrival))
-            work = work_of(db.execute(_READ, (arrival,)).fetchone())
+            db.execute(sql.GIVE, (until, number, arrival))
+            work = work_of(db.execute(sql.READ, (arrival,)).fetchone())
             leases.append(Lease(work=work, token=f"{arrival}.{number}", until_ns=until))
-        end = db.execute(_FIRST_END).fetchone()[0]
+        end = db.execute(sql.FIRST_END).fetchone()[0]
         if end is not None:
             instants.append(end)
         self._leases += 1
@@ -222,11 +187,11 @@ class Steps:
         return leases, max(0, min(instants) - now) if instants else None
 
     def renew(self, db: Db, lease: Lease, ttl_ns: int, wall_ns: Callable[[], int]) -> bool:
-        return db.execute(_RENEW, (wall_ns() + ttl_ns, *_place_of(lease))).rowcount == 1
+        return db.execute(sql.RENEW, (wall_ns() + ttl_ns, *_place_of(lease))).rowcount == 1
 
     def ack(self, db: Db, lease: Lease) -> bool:
         place = _place_of(lease)
-        row = db.execute(_ORDER, place).fetchone()
+        row = db.execute(sql.ORDER, place).fetchone()
         if row is None:
             return False
         self._lose(db, place[0], row[0])
@@ -234,15 +199,15 @@ class Steps:
 
     def retry(self, db: Db, lease: Lease, at_ns: int, error: str | None, *, attempted: bool) -> bool:
         values = (at_ns, at_ns, error, int(not attempted), *_place_of(lease))
-        return db.execute(_RETRY, values).rowcount == 1
+        return db.execute(sql.RETRY, values).rowcount == 1
 
     def bury(self, db: Db, lease: Lease, why: str, error: str) -> bool:
         place = _place_of(lease)
-        row = db.execute(_ORDER, place).fetchone()
+        row = db.execute(sql.ORDER, place).fetchone()
         if row is None:
             return False
-        grave = db.execute(_BURY, place[:1]).lastrowid
-        db.execute(_CAUSE, (why, error, grave))
+        grave = db.execute(sql.BURY, place[:1]).lastrowid
+        db.execute(sql.CAUSE, (why, error, grave))
         self._dead += 1
         self._lose(db, place[0], row[0])
         return True
@@ -252,7 +217,7 @@ class Steps:
     def stats(self, db: Db) -> Stats:
         held, dead = self._count(db)
         leased = db.execute("SELECT count(*) FROM work WHERE until IS NOT NULL").fetchone()[0]
-        dropped = db.execute(_DROPPED).fetchone()
+        dropped = db.execute(sql.DROPPED).fetchone()
         oldest = db.execute("SELECT created FROM work ORDER BY arrival LIMIT 1").fetchone()
         return Stats(
             waiting=held - leased,
@@ -270,13 +235,13 @@ class Steps:
             row = db.execute(f"SELECT {place} FROM {table} WHERE id = ?", (after,)).fetchone()
             if row is None:
                 # It has gone since. Ids sort by the time at which they were made, so this is near where it was.
-                sql = f"SELECT {place} - 1 FROM {table} WHERE id > ? ORDER BY id LIMIT 1"
-                row = db.execute(sql, (after,)).fetchone()
+                query = f"SELECT {place} - 1 FROM {table} WHERE id > ? ORDER BY id LIMIT 1"
+                row = db.execute(query, (after,)).fetchone()
             if row is None:
                 return []
             start = row[0]
-        sql = f"SELECT {COLUMNS} FROM {table} WHERE {which}{place} > ? ORDER BY {place} LIMIT ?"
-        return [work_of(row) for row in db.execute(sql, (start, limit))]
+        query = f"SELECT {COLUMNS} FROM {table} WHERE {which}{place} > ? ORDER BY {place} LIMIT ?"
+        return [work_of(row) for row in db.execute(query, (start, limit))]
 
     def find(self, db: Db, key: str) -> Work | None:
         for table in ("work", "dead"):
@@ -309,12 +274,12 @@ class Steps:
         if ids is None:
             count = db.execute("DELETE FROM work WHERE until IS NULL").rowcount
             self.forget()
-            db.execute(_UNBLOCK_ALL)
+            db.execute(sql.UNBLOCK_ALL)
             return count
         count = 0
         for arrival in _places(db, "work", "arrival", ids):
-            sql = "SELECT order_key FROM work WHERE arrival = ? AND until IS NULL"
-            row = db.execute(sql, (arrival,)).fetchone()
+            query = "SELECT order_key FROM work WHERE arrival = ? AND until IS NULL"
+            row = db.execute(query, (arrival,)).fetchone()
             if row is not None:
                 self._lose(db, arrival, row[0])
                 count += 1
@@ -324,10 +289,10 @@ class Steps:
 def _lanes(db: Db) -> list[tuple[str, int]]:
     """The operations and priorities of which something is in line: two looks at the index for each."""
     lanes: list[tuple[str, int]] = []
-    last = db.execute(_NEXT_OPERATION, ("",)).fetchone()
+    last = db.execute(sql.NEXT_OPERATION, ("",)).fetchone()
     while last is not None:
         lanes.append(last)
-        last = db.execute(_NEXT_PRIORITY, last).fetchone() or db.execute(_NEXT_OPERATION, last[:1]).fetchone()
+        last = db.execute(sql.NEXT_PRIORITY, last).fetchone() or db.execute(sql.NEXT_OPERATION, last[:1]).fetchone()
     return lanes
 
 
@@ -344,6 +309,6 @@ def _places(db: Db, table: str, place: str, ids: Iterable[str] | None) -> list[i
     """Where the records with these ids lie (None: all), longest there first."""
     if ids is None:
         return [row[0] for row in db.execute(f"SELECT {place} FROM {table} ORDER BY {place}")]
-    sql = f"SELECT {place} FROM {table} WHERE id = ?"
-    rows = (db.execute(sql, (key,)).fetchone() for key in set(ids))
+    query = f"SELECT {place} FROM {table} WHERE id = ?"
+    rows = (db.execute(query, (key,)).fetchone() for key in set(ids))
     return sorted(row[0] for row in rows if row is not None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
 
-from seawall.errors import ConfigError
+from seawall.errors import BackendUnavailable, ConfigError
 from seawall.outbox.news import News
 from seawall.outbox.record import Work
 from seawall.outbox.sqlite.desk import Desk
@@ -182,9 +183,10 @@ class _Open:
     def _give_back(self, brought: tuple[Sequence[Lease], int | None]) -> None:
         """Nobody knows of these leases, since whoever asked for them was cancelled."""
         for lease in brought[0]:
-            self._desk.post(
-                partial(self._steps.retry, lease=lease, at_ns=lease.work.due_ns, error=None, attempted=False)
-            )
+            with suppress(BackendUnavailable):  # then they run out
+                self._desk.post(
+                    partial(self._steps.retry, lease=lease, at_ns=lease.work.due_ns, error=None, attempted=False)
+                )
 
     async def renew(self, lease: Lease, ttl_ns: int) -> bool:
         return await self._read(lambda db: self._steps.renew(db, lease, ttl_ns, clock.wall_ns), WRITE)

@@ -87,7 +87,8 @@ def _stream(socket: str, *, done: bool) -> Callable[[], int]:
     def call() -> int:
         client.xadd(name, FIELDS)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # as redis-py takes them
         if done:
-            ((_, ((entry, _),)),) = client.xreadgroup(GROUP, "me", {name: ">"}, count=1)
+            found: Any = client.xreadgroup(GROUP, "me", {name: ">"}, count=1)
+            ((_, ((entry, _),)),) = found
             client.xack(name, GROUP, entry)
             client.xdel(name, entry)
         return ANSWER

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import ConfigError
-from seawall.outbox.codec import Json, Parameters
+from seawall.outbox.payloads.codec import Json, Parameters
 from tests.machines.effort import QUICK
 
 LEAVES = st.one_of(

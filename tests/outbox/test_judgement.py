@@ -12,9 +12,9 @@ from seawall.cluster import Cluster
 from seawall.errors import CircuitOpen, RateLimited
 from seawall.machines.verdict import Verdict
 from seawall.outbox import MemoryOutbox, Work
-from seawall.outbox.attempt import Unreadable
-from seawall.outbox.judgement import judge, judge_before, verdict_on
 from seawall.outbox.operations import Operation
+from seawall.outbox.worker.attempt import Unreadable
+from seawall.outbox.worker.judgement import judge, judge_before, verdict_on
 from seawall.policies.registry import Registry
 from tests.machines.effort import QUICK
 from tests.outbox.benches import HOUR, SECOND, make_work

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from seawall.errors import ConfigError, NotQueued
-from seawall.outbox.memory import MemoryStore
-from seawall.outbox.shelf import MOST_DROPPED_LISTED
+from seawall.outbox.memory.shelf import MOST_DROPPED_LISTED
+from seawall.outbox.memory.store import MemoryStore
 from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from tests.outbox.benches import HOUR, SECOND, Bench, make_work

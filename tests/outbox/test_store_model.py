@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seawall.outbox.memory import MemoryStore
+from seawall.outbox.memory.store import MemoryStore
 from seawall.outbox.store import Store
 from tests.machines.effort import MODEL
 from tests.outbox.store_model import StoreModel

@@ -17,7 +17,7 @@ import pytest
 
 from seawall.errors import ConfigError
 from seawall.outbox import HealthServer, MemoryOutbox, metrics_text
-from seawall.outbox import health as module
+from seawall.outbox.worker import health as module
 from seawall.testing import run
 from tests.outbox.yards import Yard
 

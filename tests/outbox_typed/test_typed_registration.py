@@ -16,7 +16,7 @@ import pytest
 from seawall import Cluster
 from seawall.errors import ConfigError
 from seawall.outbox import Failback, Json, MemoryOutbox, Parameters, Typed
-from seawall.outbox.typed_hints import hints_of, is_plain
+from seawall.outbox.payloads.hints import hints_of, is_plain
 from tests.outbox_typed.shop import Line, Order, Person, PlainNote
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from seawall.outbox import (
     current,
     idempotency_key,
 )
-from seawall.outbox.memory import MemoryStore
+from seawall.outbox.memory.store import MemoryStore
 
 outbox = MemoryOutbox(backlog=10, when_full="drop-oldest")
 audit = Cluster("audit", ["a:80"], strategy=Failback(outbox, after=Failfast()))

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seawall.outbox.box import Outbox
-    from seawall.outbox.codec import Arguments, Codec, Json, Parameters
     from seawall.outbox.failback import Failback
-    from seawall.outbox.health import HealthServer
-    from seawall.outbox.memory import MemoryOutbox, MemoryStore
-    from seawall.outbox.metrics import metrics_text
+    from seawall.outbox.memory.store import MemoryOutbox, MemoryStore
     from seawall.outbox.operations import Operation
+    from seawall.outbox.payloads.codec import Arguments, Codec, Json, Parameters
+    from seawall.outbox.payloads.typed import Typed
     from seawall.outbox.record import Queued, Work
     from seawall.outbox.running import Run, current, idempotency_key
     from seawall.outbox.store import Lease, OpenStore, Stats, Store
-    from seawall.outbox.typed import Typed
-    from seawall.outbox.worker import Worker
+    from seawall.outbox.worker.health import HealthServer
+    from seawall.outbox.worker.metrics import metrics_text
+    from seawall.outbox.worker.worker import Worker
 
 __all__ = [
     "Arguments",
@@ -53,17 +53,17 @@ __all__ = [
 
 _HOMES = {
     "box": ("Outbox",),
-    "codec": ("Arguments", "Codec", "Json", "Parameters"),
+    "payloads.codec": ("Arguments", "Codec", "Json", "Parameters"),
     "failback": ("Failback",),
-    "health": ("HealthServer",),
-    "memory": ("MemoryOutbox", "MemoryStore"),
-    "metrics": ("metrics_text",),
+    "worker.health": ("HealthServer",),
+    "memory.store": ("MemoryOutbox", "MemoryStore"),
+    "worker.metrics": ("metrics_text",),
     "operations": ("Operation",),
     "record": ("Queued", "Work"),
     "running": ("Run", "current", "idempotency_key"),
     "store": ("Lease", "OpenStore", "Stats", "Store"),
-    "typed": ("Typed",),
-    "worker": ("Worker",),
+    "payloads.typed": ("Typed",),
+    "worker.worker": ("Worker",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

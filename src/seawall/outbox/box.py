@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from seawall import events
 from seawall.context import CURRENT
 from seawall.errors import ConfigError, NotQueued
-from seawall.outbox.codec import Codec
 from seawall.outbox.operations import ATTEMPTS, BASE, CAP, MAX_AGE, Operation, Operations, Through, label, order_of
+from seawall.outbox.payloads.codec import Codec
+from seawall.outbox.payloads.typed import Typed
 from seawall.outbox.putting import NO_SETTINGS, Putting, Settings
 from seawall.outbox.record import Queued, Work, error_text, fresh_id
 from seawall.outbox.store import Stats, Store
-from seawall.outbox.typed import Typed
 from seawall.outbox.urls import store_of
 from seawall.policies.classify import Errors
 from seawall.runtime import clock
@@ -25,7 +25,7 @@ from seawall.units import Duration
 if TYPE_CHECKING:
     from seawall.limiter.limiter import Limiter
     from seawall.limiter.specs import LimitSpec
-    from seawall.outbox.worker import Worker
+    from seawall.outbox.worker.worker import Worker
 
 __all__ = ["Outbox"]
 
@@ -251,7 +251,7 @@ class Outbox:
         alarm_age: Duration | None = "1h",
     ) -> Worker:
         """A worker that does what waits: `async with outbox.worker(): ...`. See `Worker` for its settings."""
-        from seawall.outbox.worker import Worker  # noqa: PLC0415  # processes that only queue need none
+        from seawall.outbox.worker.worker import Worker  # noqa: PLC0415  # processes that only queue need none
 
         return Worker(
             self,

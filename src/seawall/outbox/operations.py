@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 
 from seawall.errors import ConfigError
 from seawall.machines.backoff import Backoff
-from seawall.outbox.codec import Codec, Parameters
+from seawall.outbox.payloads.codec import Codec, Parameters
 from seawall.policies.classify import Errors, Matcher, matcher
 from seawall.policies.functions import check_predicate, is_coroutine_function, is_generator_function
 from seawall.policy.outcome import Outcome

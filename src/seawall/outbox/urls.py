@@ -18,7 +18,7 @@ POLICIES = ("reject", "drop-oldest")
 _VALKEY = ("seawall.outbox.valkey", "ValkeyStore")
 _AMQP = ("seawall.outbox.amqp", "AmqpStore")
 _HOMES = {
-    "memory": ("seawall.outbox.memory", "MemoryStore"),
+    "memory": ("seawall.outbox.memory.store", "MemoryStore"),
     "sqlite": ("seawall.outbox.sqlite", "SqliteStore"),
     **dict.fromkeys(("valkey", "valkeys", "redis", "rediss", "unix"), _VALKEY),
     **dict.fromkeys(("amqp", "amqps"), _AMQP),

@@ -9,8 +9,8 @@ import re
 from typing import Any, Protocol, cast
 
 from seawall.errors import ConfigError
-from seawall.outbox.codec import Unfit
-from seawall.outbox.typed_hints import mentions_pydantic, named
+from seawall.outbox.payloads.codec import Unfit
+from seawall.outbox.payloads.hints import mentions_pydantic, named
 
 __all__ = ["Carrier", "carrier_of"]
 

@@ -17,7 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Iterator
 
 from seawall.errors import NotQueued
-from seawall.outbox.lanes import Lanes, Place
+from seawall.outbox.memory.lanes import Lanes, Place
 from seawall.outbox.record import Work
 
 __all__ = ["Shelf"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from seawall import events
-from seawall.outbox.held import Held
-from seawall.outbox.judgement import Step
 from seawall.outbox.record import error_text
 from seawall.outbox.store import Lease, OpenStore
-from seawall.outbox.tally import Tally
+from seawall.outbox.worker.held import Held
+from seawall.outbox.worker.judgement import Step
+from seawall.outbox.worker.tally import Tally
 from seawall.runtime import clock
 from seawall.runtime.protocol import Runtime
 

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from seawall.errors import Rejected
 from seawall.machines.verdict import Verdict
-from seawall.outbox.attempt import Unreadable
 from seawall.outbox.operations import ATTEMPTS, SCHEDULE, Operation
 from seawall.outbox.record import Work, bounded, error_text
+from seawall.outbox.worker.attempt import Unreadable
 from seawall.policies.classify import PROGRAMMING, retry_after_of
 from seawall.record import Record
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from seawall import events
-from seawall.outbox.judgement import Step
 from seawall.outbox.record import Work
+from seawall.outbox.worker.judgement import Step
 from seawall.policies.classify import PROGRAMMING
 from seawall.runtime import clock
 from seawall.runtime.section import Section

@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
-from seawall.outbox.alarms import Watch
-from seawall.outbox.attempt import Attempts
-from seawall.outbox.pace import Pace
-from seawall.outbox.shift import Shift
-from seawall.outbox.tally import Tally
+from seawall.outbox.worker.alarms import Watch
+from seawall.outbox.worker.attempt import Attempts
+from seawall.outbox.worker.pace import Pace
+from seawall.outbox.worker.shift import Shift
+from seawall.outbox.worker.tally import Tally
 from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime

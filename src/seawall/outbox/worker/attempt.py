@@ -11,7 +11,7 @@ from seawall.context import CURRENT, Criticality, derive, restore
 from seawall.outbox.operations import Operation
 from seawall.outbox.record import Work, error_text
 from seawall.outbox.running import Run, running
-from seawall.outbox.targets import Target
+from seawall.outbox.worker.targets import Target
 from seawall.policies.timeout import Timeout
 from seawall.policy import Policy
 from seawall.runtime.jobs import Workers

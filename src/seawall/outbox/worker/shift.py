@@ -12,17 +12,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seawall.machines.backoff import Backoff
-from seawall.outbox.alarms import Watch
-from seawall.outbox.attempt import Attempts, Unreadable
-from seawall.outbox.bell import Bell
-from seawall.outbox.held import Held
-from seawall.outbox.judgement import Step, judge, judge_before, verdict_on
-from seawall.outbox.pace import Limits, Pace
 from seawall.outbox.record import error_text
-from seawall.outbox.reports import Reports
-from seawall.outbox.room import Room
 from seawall.outbox.store import Lease
-from seawall.outbox.tally import Tally
+from seawall.outbox.worker.alarms import Watch
+from seawall.outbox.worker.attempt import Attempts, Unreadable
+from seawall.outbox.worker.bell import Bell
+from seawall.outbox.worker.held import Held
+from seawall.outbox.worker.judgement import Step, judge, judge_before, verdict_on
+from seawall.outbox.worker.pace import Limits, Pace
+from seawall.outbox.worker.reports import Reports
+from seawall.outbox.worker.room import Room
+from seawall.outbox.worker.tally import Tally
 from seawall.policies.classify import retry_after_of
 from seawall.runtime import chance, clock
 from seawall.runtime.blocking import drive

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from seawall.errors import ConfigError
-from seawall.outbox.codec import Parameters
+from seawall.outbox.payloads.codec import Parameters
 
 __all__ = ["hints_of", "is_plain", "mentions_pydantic", "named"]
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from seawall.machines.verdict import Verdict
-from seawall.outbox.held import Held
-from seawall.outbox.pace import Limits, Pace, limit_reached
-from seawall.outbox.targets import Target, Targets
+from seawall.outbox.worker.held import Held
+from seawall.outbox.worker.pace import Limits, Pace, limit_reached
+from seawall.outbox.worker.targets import Target, Targets
 from seawall.policies.classify import retry_after_of
 from seawall.runtime import clock
 from seawall.runtime.protocol import Runtime

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from seawall.outbox.codec import PLAIN, Arguments, Parameters, Unfit, Walk, dumped, loaded
-from seawall.outbox.typed_hints import hints_of, is_plain
+from seawall.outbox.payloads.codec import PLAIN, Arguments, Parameters, Unfit, Walk, dumped, loaded
+from seawall.outbox.payloads.hints import hints_of, is_plain
 
 if TYPE_CHECKING:
-    from seawall.outbox.typed_carriers import Carrier
+    from seawall.outbox.payloads.carriers import Carrier
 
 __all__ = ["Typed"]
 
@@ -50,7 +50,7 @@ class Typed:
         carriers: dict[str, Carrier] = {}
         for name, hint in hints_of(parameters).items():
             if not is_plain(hint):
-                from seawall.outbox.typed_carriers import carrier_of  # noqa: PLC0415  # most operations need none
+                from seawall.outbox.payloads.carriers import carrier_of  # noqa: PLC0415  # most operations need none
 
                 carriers[name] = carrier_of(parameters.operation, name, hint)
         parameters.plan = carriers
@@ -75,7 +75,7 @@ class Typed:
         return payload
 
     def _compare(self, given: Arguments, back: Arguments, carriers: dict[str, Carrier], parameters: Parameters) -> None:
-        from seawall.outbox.typed_same import Comparison  # noqa: PLC0415  # as above
+        from seawall.outbox.payloads.same import Comparison  # noqa: PLC0415  # as above
 
         comparison = Comparison()
         for name in given:

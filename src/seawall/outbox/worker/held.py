@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from seawall.machines.verdict import Verdict
-from seawall.outbox.judgement import Step
 from seawall.outbox.operations import Operation
 from seawall.outbox.store import Lease
-from seawall.outbox.targets import Target
+from seawall.outbox.worker.judgement import Step
+from seawall.outbox.worker.targets import Target
 
 __all__ = ["Held"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from seawall.errors import SeawallError
 from seawall.machines.recovery import Recovery
 from seawall.outbox.operations import Operation
-from seawall.outbox.pace import Gait, Limits, limits_of
+from seawall.outbox.worker.pace import Gait, Limits, limits_of
 from seawall.policy import Policy
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 
 from seawall.errors import ConfigError
 from seawall.outbox.box import Outbox
-from seawall.outbox.codec import Codec
+from seawall.outbox.memory.shelf import Shelf
+from seawall.outbox.payloads.codec import Codec
 from seawall.outbox.record import Work
-from seawall.outbox.shelf import Shelf
 from seawall.outbox.store import STATES, Lease, Stats
 from seawall.outbox.urls import BACKLOG, check_limits
 from seawall.runtime import clock, forks

@@ -13,7 +13,7 @@ from datetime import datetime, time
 from decimal import Decimal
 from typing import Any, cast
 
-from seawall.outbox.codec import DEEPEST, MOST_VALUES, Unfit, shown
+from seawall.outbox.payloads.codec import DEEPEST, MOST_VALUES, Unfit, shown
 
 __all__ = ["Comparison"]
 

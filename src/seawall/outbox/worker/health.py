@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
-from seawall.outbox.metrics import METRICS_TYPE, metrics_text
+from seawall.outbox.worker.metrics import METRICS_TYPE, metrics_text
 from seawall.runtime import clock
 from seawall.units import given
 
 if TYPE_CHECKING:
-    from seawall.outbox.worker import Worker
+    from seawall.outbox.worker.worker import Worker
 
 __all__ = ["HealthServer"]
 

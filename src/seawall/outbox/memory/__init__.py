@@ -1,0 +1,1 @@
+"""The store in this process: what every other store is held to."""

@@ -128,8 +128,10 @@ class File:
     def _prepare(self, db: sqlite3.Connection, timeout_ms: int) -> None:
         if not Path(self.path).stat().st_size:
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        # Before anything is changed: it may be another's.
+        # Before anything is changed: it may be another's. At one instant: another process may be making it.
+        db.execute("BEGIN")
         found = schema.look(db, self.path)
+        db.execute("COMMIT")
         if db.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             mode = _write_ahead(db, timeout_ms)
             if mode != "wal":

@@ -5,6 +5,7 @@ import asyncio
 import os
 import signal
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from seawall.cli.outbox_print import fail, safe, say
@@ -162,9 +163,13 @@ def _work(worker: "Worker", options: argparse.Namespace, health: "HealthServer |
     try:
         ears.open()
         if is_async:
-            asyncio.run(worker.arun())
+            asyncio.run(_arun(worker))
         else:
-            worker.run()
+            try:
+                worker.run()
+            finally:
+                with suppress(Exception):  # whatever was done is done
+                    worker.outbox.close()
     except Exception as error:  # noqa: BLE001  # whatever it is: a message, and exit code 1
         return fail("worker", f"it failed: {type(error).__name__}: {error}", 1)
     finally:
@@ -173,6 +178,15 @@ def _work(worker: "Worker", options: argparse.Namespace, health: "HealthServer |
             health.stop()
         say(_last_line(worker, ears))
     return 0
+
+
+async def _arun(worker: "Worker") -> None:
+    try:
+        await worker.arun()
+    finally:
+        # A broker takes back what a store holds in hand only when the connection is closed in peace.
+        with suppress(Exception):
+            await worker.outbox.aclose()
 
 
 class _Ears:

@@ -58,8 +58,10 @@ class Service:
 class Ground:
     """A zygote, and what its children are told."""
 
-    def __init__(self, folder: Path, service: Service) -> None:
+    def __init__(self, folder: Path, service: Service, *, pause_ms: int = 5) -> None:
         self.service = service
+        self._pause_ms = pause_ms
+        """How long a worker waits before it looks again: about what its store takes for the shortest delay."""
         self._told = folder / "told"
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "tests.process_outbox.zygote"],
@@ -80,7 +82,7 @@ class Ground:
     def play(self, role: str, url: str, **order: Any) -> dict[str, Any]:
         """Have a child play a role; how it ended (`code`), and its number of steps."""
         assert self._zygote.stdin is not None and self._zygote.stdout is not None
-        where = {"told": str(self._told), "service": self.service.address}
+        where = {"told": str(self._told), "service": self.service.address, "pause_ms": self._pause_ms}
         self._zygote.stdin.write(json.dumps({"role": role, "url": url, **where, **order}) + "\n")
         self._zygote.stdin.flush()
         answer: dict[str, Any] = json.loads(self._zygote.stdout.readline())
@@ -93,12 +95,14 @@ class Ground:
         self._told.unlink(missing_ok=True)
         return dict(line.split() for line in lines)
 
-    def spread(self, deaths: int, role: str, url: str) -> Iterator[tuple[int, int]]:
+    def spread(self, deaths: int, role: str, url: str, *, one_outbox: bool = False) -> Iterator[tuple[int, int]]:
         """Numbers from 1, each with a step of a role, evenly from its first to its last."""
-        fate = Fate(self, url, "whole")
+        fate = Fate(self, url, "whole", one_outbox=one_outbox)
         if role == "work":
             fate.produce("produce")
-        fate.work_until_done() if role == "work" else fate.produce(role)
+            fate.work_until_done()
+        else:
+            fate.produce(role)
         steps = fate.steps
         assert steps > deaths, "too short a way to die on it so often"
         for number in range(deaths):
@@ -108,10 +112,11 @@ class Ground:
 class Fate:
     """What becomes of some records while processes die over them."""
 
-    def __init__(self, ground: Ground, url: str, serial: str, *, records: int = 5) -> None:
+    def __init__(self, ground: Ground, url: str, serial: str, *, records: int = 5, one_outbox: bool = False) -> None:
         self._ground = ground
         self._url = url
-        self._name = f"killed-{serial}"
+        # One for all, where it takes long to make another.
+        self._name = "killed" if one_outbox else f"killed-{serial}"
         self.keys = [*(f"effect-{serial}-{number}" for number in range(records - 1)), f"poison-{serial}"]
         self.acknowledged: dict[str, str] = {}
         self.steps = 0

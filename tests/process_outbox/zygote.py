@@ -113,11 +113,11 @@ async def aproduce(outbox: Outbox, order: dict[str, Any], steps: Steps) -> None:
     await outbox.aclose()
 
 
-def work(outbox: Outbox, steps: Steps) -> None:
+def work(outbox: Outbox, steps: Steps, pause_ns: int) -> None:
     """Do what is due, until nothing is left that a worker could do now."""
     worker = outbox.worker(concurrency=2, lease="1s", timeout="5s")
     steps.start()
-    for _ in range(50):
+    for _ in range(1_000):
         try:
             worker.drain()
             stats = outbox.stats()
@@ -125,7 +125,7 @@ def work(outbox: Outbox, steps: Steps) -> None:
             return  # its server was killed
         if not stats.waiting + stats.leased:
             return
-        clock.sleep_ns(5_000_000)
+        clock.sleep_ns(pause_ns)
 
 
 def play(order: dict[str, Any]) -> int:
@@ -135,7 +135,7 @@ def play(order: dict[str, Any]) -> int:
     steps = Steps(order.get("kill_at"), order.get("victim", 0))
     outbox = open_outbox(order)
     if order["role"] == "work":
-        work(outbox, steps)
+        work(outbox, steps, order["pause_ms"] * 1_000_000)
     elif order["role"] == "aproduce":
         asyncio.run(aproduce(outbox, order, steps))
     else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seawall.integrations.sqlalchemy._doors import Door, door_to
 from seawall.integrations.sqlalchemy._mailbox import MOST_BATCH, Mailbox
 from seawall.integrations.sqlalchemy._moving import PAUSES, Mover
-from seawall.outbox.bell import Bell
+from seawall.outbox.worker.bell import Bell
 from seawall.runtime import chance, clock
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from seawall import Cluster, Failover, Timeout
-from seawall.outbox import MemoryOutbox
+from seawall.outbox import MemoryOutbox, Store
 from seawall.policies.registry import Registry
 from seawall.runtime import clock
+from seawall.runtime.which import asyncio_runtime
 from seawall.testing import run
 from tests.outbox.yards import Yard
 
@@ -79,6 +81,55 @@ def test_targets_recover_apart() -> None:
             assert targets["dead"]["allowed"] == 1 and targets["do"]["allowed"] == 10
 
     run(main)
+
+
+def test_a_target_in_trouble_takes_nothing_from_a_busy_neighbour_nor_the_other_way() -> None:
+    """Its probe is chosen among its own records: not, over and over, among those of the neighbour, each of which would
+    cost the store dozens that are leased and put back."""
+
+    async def main() -> None:
+        yard = Yard(lambda name, attempt: 0.1)
+        down, tries = True, 0
+
+        @yard.outbox.operation("dead")
+        async def dead(number: int) -> None:
+            nonlocal tries
+            tries += 1
+            if down:
+                raise ConnectionError("down")
+
+        for number in range(50):
+            yard.outbox.put(dead, number)
+        worker = yard.outbox.worker(concurrency=8)
+        async with worker:
+            await asyncio.sleep(60)
+            assert {target["target"]: target["allowed"] for target in worker.snapshot()["targets"]}["dead"] == 1
+            before = tries
+            yard.put(*(f"{number}" for number in range(12_000)))
+            releases = count_releases(yard.outbox.store)
+            await asyncio.sleep(60)
+            assert len(yard.done) > 60 * 80 - 100, "all its places do the neighbour's work"
+            assert before < tries < before + 10, "it is asked all the same"
+            assert sum(releases) <= 64 * (tries - before + 1), "no record is leased for nothing but a probe"
+            down = False
+            await asyncio.sleep(60)
+            assert tries >= before + 50, "and heard when it is back"
+
+    run(main)
+
+
+def count_releases(store: Store) -> list[int]:
+    """An entry for each record that is given back from now on."""
+    opened: Any = store.open(asyncio_runtime())
+    releases: list[int] = []
+    release = opened.release
+
+    async def counted(*args: Any, **options: Any) -> Any:
+        releases.append(1)
+        return await release(*args, **options)
+
+    opened.release = counted
+    return releases
 
 
 def test_work_through_a_cluster_goes_where_its_endpoints_are_now() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seawall import Policy, Timeout
+from seawall.runtime import clock
 from seawall.testing import Victim, cancel_everywhere, run
 from tests.outbox.yards import Yard
 
@@ -160,6 +161,27 @@ def test_sync_an_interrupt_gives_the_record_back_and_an_exit_is_counted() -> Non
             yard.outbox.worker().drain()
         (work,) = yard.outbox.records("waiting")
         assert (work.attempts, work.last_error) == (attempts, text)
+
+
+def test_exits_are_tried_again_on_the_schedule() -> None:
+    """Not at once, over and over: what makes a handler give up may be over in a minute."""
+
+    async def main() -> None:
+        yard = Yard(lambda name, attempt: exit_with(3), base=1, cap=1).in_threads()
+        yard.put("a")
+        for attempt in range(1, 4):
+            with pytest.raises(SystemExit):
+                await yard.outbox.worker().adrain()
+            (work,) = yard.outbox.records("waiting")
+            assert work.attempts == attempt
+            assert 0 < work.due_ns - clock.wall_ns() <= 1e9
+            assert await yard.outbox.worker().adrain() == 0
+            await asyncio.sleep(1)
+
+    def exit_with(code: int) -> None:
+        raise SystemExit(code)
+
+    run(main)
 
 
 # -- cancelled at every point ------------------------------------------------------------------------------------------

@@ -203,6 +203,21 @@ def test_an_exit_in_a_thread_is_counted_and_the_worker_goes_on() -> None:
         until(lambda: done == [1])
 
 
+def test_an_exit_in_a_thread_of_an_async_worker_ends_it_and_its_record_is_given_back() -> None:
+    """The thread is not at work any more, so nobody need wait for the lease to run out."""
+    outbox = MemoryOutbox()
+
+    @outbox.operation("do")
+    def do(number: int) -> None:
+        raise SystemExit(3)
+
+    outbox.put(do, 0)
+    with pytest.raises(SystemExit):
+        asyncio.run(outbox.worker().arun())
+    (work,) = outbox.records("waiting")
+    assert (work.attempts, work.last_error) == (1, "SystemExit: 3")
+
+
 def test_records_are_neither_lost_nor_doubled_by_threads_that_lease_and_settle_beside_each_other() -> None:
     store = MemoryOutbox().store.open(BLOCKING)
     count, done = 400, set[str]()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from seawall import events
+from seawall.outbox.operations import SCHEDULE
 from seawall.outbox.record import error_text
 from seawall.outbox.store import Lease, OpenStore
 from seawall.outbox.worker.held import Held
 from seawall.outbox.worker.judgement import Step
 from seawall.outbox.worker.tally import Tally
-from seawall.runtime import clock
+from seawall.runtime import chance, clock
 from seawall.runtime.protocol import Runtime
 
 __all__ = ["Reports"]
@@ -67,7 +68,10 @@ class Reports:
             return  # the thread goes on with it: nobody else should have it before the lease runs out
         step = held.step
         if step is None and not self._is_stop(error):
-            step = Step(what="retry", text=error_text(error))  # counted: it might end every worker
+            # Counted, and after a pause: it might end every worker.
+            schedule = SCHEDULE if held.operation is None else held.operation.schedule
+            pause = schedule.pause_ns(held.lease.work.attempts, chance.random())
+            step = Step(what="retry", pause_ns=pause, text=error_text(error))
             self._tally.note(held.lease.work, step.text)
         if step is None:
             step = Step(what="release", text=held.lease.work.last_error)

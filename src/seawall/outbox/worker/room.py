@@ -36,8 +36,9 @@ class Room:
         self._opens: list[int] = []
         """When what the latest look found shut opens again."""
 
-    async def look(self, in_work: int) -> tuple[int, set[str]]:
-        """How much may be leased now, and of which operations nothing. Raises what a limiter raises."""
+    async def look(self, in_work: int, passed: Collection[str] = ()) -> tuple[int, set[str]]:
+        """How much may be leased now, and of which operations nothing; those `passed` are not asked for again. Raises
+        what a limiter raises."""
         now = clock.now_ns()
         self._opens = []
         with self._lock:
@@ -45,6 +46,7 @@ class Room:
             self.targets.keep_only(operations)
             of = {operation.name: self.targets.of(operation) for operation in operations}
             bears = {target: target.room(now) for target in of.values()}
+            bears.update((of[name], 0) for name in passed if name in of)
             self._opens += [now + wait for target in bears if (wait := target.wait_ns(now))]
         if self._pace.limits:
             for target, room in bears.items():
@@ -90,11 +92,11 @@ class Room:
             with self._lock:
                 target.gait.refused(clock.now_ns(), retry_after_of(held.error) or LEAST_WAIT_NS)
 
-    def probes(self, skip: Collection[str]) -> bool:
-        """Whether a target that may have been in trouble is to be asked by one record."""
+    def probed(self, skip: Collection[str]) -> set[str]:
+        """The operations of targets that may have been in trouble: these are to be asked by one record."""
         with self._lock:
             operations = [each for each in self._box.operations.all() if each.name not in skip]
-            return any(self.targets.of(operation).recovery.probing for operation in operations)
+            return {each.name for each in operations if self.targets.of(each).recovery.probing}
 
     def waits(self, now_ns: int) -> list[int]:
         """In how long targets that rest, or wait for their limits, may be looked at again; 0 for those whose time came

@@ -112,21 +112,27 @@ class Shift:
         """Renew, lease and start what can be; returns how long to wait if nothing happens before."""
         self.turned_ns = clock.now_ns()
         await self._renew()
-        hint: int | None = None
+        hints: list[int] = []
+        passed: set[str] = set()
+        """Operations of targets that want a probe, of which nothing is due."""
         while not self.stopping:
             try:
-                n, skip = await self._room.look(len(self._held))
+                n, skip = await self._room.look(len(self._held), passed)
             except Exception as error:  # noqa: BLE001  # a limiter that cannot be asked: as a store that is down
-                hint = self._trouble("limit", error)
+                hints.append(self._trouble("limit", error))
                 break
             if n <= 0:
                 break
-            leases, hint = await self._sample(skip) if self._room.probes(skip) else await self._lease(n, skip)
+            wanted = self._room.probed(skip)
+            leases, hint = await self._sample(wanted, skip) if wanted else await self._lease(n, skip)
+            hints += [] if hint is None else [hint]
             await self._start_all(leases)
-            if len(leases) < n:
+            if wanted and not leases and not self._store_troubles:
+                passed |= wanted
+            elif len(leases) < n:
                 break
         await self._look()
-        return self._patience(hint)
+        return self._patience(hints)
 
     async def _look(self) -> None:
         if self._watch.wait_ns(clock.now_ns()):
@@ -138,17 +144,30 @@ class Shift:
             self.store_answers = False
             self._reports.failed("stats", error)
 
-    async def _sample(self, skip: set[str]) -> tuple[Sequence[Lease], int | None]:
-        """One record, that tells most of the target: of those due, the newest of the least attempted. The others keep
-        their places."""
-        leases, hint = await self._lease(SAMPLE, skip)
-        if not leases:
-            return leases, hint
-        best = min(leases, key=lambda lease: (lease.work.attempts, -lease.work.created_ns))
-        for other in leases:
-            if other is not best:
-                await self._reports.put_back(other)
-        return [best], hint
+    async def _sample(self, wanted: Collection[str], skip: Collection[str]) -> tuple[Sequence[Lease], int | None]:
+        """One record of these operations, that tells most of their targets: of those due, the newest of the least
+        attempted. The others keep their places."""
+        others = {operation.name for operation in self._box.operations.all()} - set(wanted)
+        leases, hint = await self._lease(SAMPLE, {*skip, *others})
+        # What no program here knows may be among them.
+        found = [lease for lease in leases if lease.work.operation in wanted]
+        best = min(found, key=lambda lease: (lease.work.attempts, -lease.work.created_ns), default=None)
+        await self._put_all_back([lease for lease in leases if lease is not best], best)
+        return [] if best is None else [best], hint
+
+    async def _put_all_back(self, leases: Sequence[Lease], kept: Lease | None = None) -> None:
+        """With `kept`, which is to be started then, if this is cancelled."""
+        begun = 0
+        try:
+            for lease in leases:
+                begun += 1
+                await self._reports.put_back(lease)
+        except GeneratorExit:
+            raise  # as above
+        except BaseException:
+            for lease in [*leases[begun:], *([] if kept is None else [kept])]:
+                await self._reports.put_back(lease)
+            raise
 
     async def _lease(self, n: int, skip: Collection[str]) -> tuple[Sequence[Lease], int | None]:
         try:
@@ -166,10 +185,10 @@ class Shift:
         self._store_troubles += 1
         return STORE_PAUSES.pause_ns(self._store_troubles, chance.random())
 
-    def _patience(self, hint: int | None) -> int:
+    def _patience(self, hints: Sequence[int]) -> int:
         now = clock.now_ns()
         with self._lock:
-            waits = [] if hint is None else [hint]
+            waits = [*hints]
             waits += [held.renew_ns - now for held in self._held.values() if held.renew_ns is not None]
         return max(LEAST_WAIT_NS, min([*waits, *self._room.waits(now), self._watch.wait_ns(now)]))
 
@@ -207,8 +226,7 @@ class Shift:
         except GeneratorExit:
             raise  # as above
         except BaseException:
-            for lease in leases[begun:]:
-                await self._reports.put_back(lease)
+            await self._put_all_back(leases[begun:])
             raise
 
     async def _start(self, lease: Lease) -> None:
@@ -284,7 +302,11 @@ class Shift:
         else:
             held.on_thread = self._runtime.is_async and not operation.is_async
             begun = None if target.limits == Limits.NONE else partial(self._admitted, held)
-            held.error = await self._attempts.make(operation, work, target, self._runtime, begun)
+            try:
+                held.error = await self._attempts.make(operation, work, target, self._runtime, begun)
+            except SystemExit:
+                held.on_thread = False  # it came out of the thread, which is not at work any more
+                raise
             held.on_thread = False
         held.verdict = verdict_on(operation, held.error)
         held.step = judge(work, operation, held.error, clock.wall_ns(), chance.random())
@@ -324,7 +346,7 @@ class Shift:
             self.turned_ns = clock.now_ns()
             await self._renew()
             await self._look()
-            await self._bell.wait(min(left, self._patience(None)))
+            await self._bell.wait(min(left, self._patience(())))
         await self._abandon()
 
     async def _abandon(self) -> None:

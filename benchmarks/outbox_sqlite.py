@@ -7,7 +7,6 @@ The files lie in the directory for temporary files; if that is in memory a sync 
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sqlite3
 import sys
@@ -19,15 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from .measure import FULL, QUICK, Effort, Subject, async_timings, sync_timings
+from .outboxes import PAYLOAD, TOGETHER, put, put_together, way, way_together
 from .report import heading, table_text
 from .settings import ANSWER
 from .tables import TIMES, Table, compared
 
-TOGETHER = 50
-LEASED = 8
-PAYLOAD = b'{"user":7,"text":"' + b"x" * 200 + b'"}'
 SEAWALL = "seawall"
-HOUR = 3_600_000_000_000
 PEERS = [
     "huey: SqliteStorage with fsync=True. What is dequeued is deleted at once, and lost if its worker dies; no leases.",
     "persist-queue: SQLiteAckQueue. An item is marked when it is got and when it is acked, and cleared away later.",
@@ -71,7 +67,7 @@ def _table(key: str, title: str, timings: list[Any], each: int) -> Table:
 def _puts(directory: Path) -> list[Subject]:
     return [
         Subject("INSERT + COMMIT", lambda: _bare(directory), "bare"),
-        Subject(SEAWALL, lambda: _ours_put(directory), "ours"),
+        Subject(SEAWALL, lambda: put(_store(directory, is_async=False)), "ours"),
         Subject("huey, SqliteHuey", lambda: _huey(directory, way=False)),
         Subject("persist-queue, SQLiteAckQueue", lambda: _persist_queue(directory, way=False)),
     ]
@@ -80,7 +76,7 @@ def _puts(directory: Path) -> list[Subject]:
 def _ways(directory: Path) -> list[Subject]:
     return [
         Subject("3 x INSERT + COMMIT", lambda: _thrice(_bare(directory)), "bare"),
-        Subject(SEAWALL, lambda: _ours_way(directory), "ours"),
+        Subject(SEAWALL, lambda: way(_store(directory, is_async=False)), "ours"),
         Subject("huey, SqliteHuey", lambda: _huey(directory, way=True)),
         Subject("persist-queue, SQLiteAckQueue", lambda: _persist_queue(directory, way=True)),
     ]
@@ -89,14 +85,14 @@ def _ways(directory: Path) -> list[Subject]:
 def _puts_together(directory: Path) -> list[Subject]:
     return [
         Subject(f"{TOGETHER} x INSERT + COMMIT", lambda: _many(_bare(directory), TOGETHER), "bare"),
-        Subject(f"{SEAWALL}, async", lambda: _ours_together(directory, way=False), "ours"),
+        Subject(f"{SEAWALL}, async", lambda: _together(directory, put_together), "ours"),
     ]
 
 
 def _ways_together(directory: Path) -> list[Subject]:
     return [
         Subject(f"{3 * TOGETHER} x INSERT + COMMIT", lambda: _many(_bare(directory), 3 * TOGETHER), "bare"),
-        Subject(f"{SEAWALL}, async", lambda: _ours_together(directory, way=True), "ours"),
+        Subject(f"{SEAWALL}, async", lambda: _together(directory, way_together), "ours"),
     ]
 
 
@@ -139,21 +135,6 @@ def _many(call: Callable[[], int], count: int) -> Callable[[], Any]:
     return many
 
 
-def _work() -> Any:
-    from seawall.outbox.record import Work, fresh_id
-
-    id_, now = fresh_id(), time.time_ns()
-    return Work(
-        id=id_,
-        operation="audit.write",
-        payload=PAYLOAD,
-        idempotency_key=id_,
-        due_ns=now,
-        created_ns=now,
-        expires_ns=now + HOUR,
-    )
-
-
 def _store(directory: Path, *, is_async: bool) -> Any:
     from seawall.outbox.sqlite import SqliteStore
     from seawall.runtime.which import runtime_for
@@ -161,45 +142,9 @@ def _store(directory: Path, *, is_async: bool) -> Any:
     return SqliteStore(_path(directory), backlog=10_000_000).open(runtime_for(is_async=is_async))
 
 
-def _ours_put(directory: Path) -> Callable[[], int]:
-    from seawall.runtime.blocking import drive
-
-    opened = _store(directory, is_async=False)
-
-    def call() -> int:
-        drive(opened.put(_work()))
-        return ANSWER
-
-    return call
-
-
-def _ours_way(directory: Path) -> Callable[[], int]:
-    from seawall.runtime.blocking import drive
-
-    opened = _store(directory, is_async=False)
-
-    def call() -> int:
-        drive(opened.put(_work()))
-        (lease,), _ = drive(opened.lease(1, HOUR))
-        assert drive(opened.ack(lease))
-        return ANSWER
-
-    return call
-
-
-def _ours_together(directory: Path, *, way: bool) -> Callable[[], Any]:
+def _together(directory: Path, calls: Callable[[Callable[[], Any]], Callable[[], Any]]) -> Callable[[], Any]:
     opened = _store(directory, is_async=True)
-
-    async def call() -> int:
-        await asyncio.gather(*(opened.put(_work()) for _ in range(TOGETHER)))
-        while way:
-            leases, _ = await opened.lease(LEASED, HOUR)
-            if not leases:
-                break
-            await asyncio.gather(*(opened.ack(lease) for lease in leases))
-        return ANSWER
-
-    return call
+    return calls(lambda: opened)
 
 
 def _huey(directory: Path, *, way: bool) -> Callable[[], int]:

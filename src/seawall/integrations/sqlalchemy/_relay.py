@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from seawall.integrations.sqlalchemy._doors import Door, door_to
 from seawall.integrations.sqlalchemy._mailbox import MOST_BATCH, Mailbox
 from seawall.integrations.sqlalchemy._moving import PAUSES, Mover
+from seawall.outbox.beside import Beside
 from seawall.outbox.worker.bell import Bell
 from seawall.runtime import chance, clock
 from seawall.runtime.blocking import BLOCKING, drive
@@ -19,8 +19,6 @@ from seawall.runtime.which import asyncio_runtime
 from seawall.units import Duration, count_of, duration_ns
 
 if TYPE_CHECKING:
-    import asyncio
-
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -31,7 +29,7 @@ __all__ = ["Relay"]
 Listen = Callable[[Callable[[], object]], Callable[[], None]]
 
 
-class Relay:
+class Relay(Beside):
     """Takes records from the table to the outbox's store until it is stopped. Made by `transactional.relay(engine)`.
 
     `with relay: ...` works beside the block in a thread, `async with relay: ...` in a task; `relay.run()` and
@@ -62,6 +60,7 @@ class Relay:
         poll: Duration = 1,
         claim: Duration = 60,
     ) -> None:
+        super().__init__(f"seawall {outbox.name} relay")
         self.outbox = outbox
         self._mailbox = mailbox
         self._listen = listen
@@ -74,19 +73,8 @@ class Relay:
         self._stopping = False
         self._mover: Mover | None = None
         self._moved = self._failed = 0
-        self._thread: threading.Thread | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._failure: BaseException | None = None
 
     # -- until it is stopped ---------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Work in this thread until `stop()` is called elsewhere. Raises `RuntimeError` if it works already."""
-        drive(self._work(*self._begin(BLOCKING)))
-
-    async def arun(self) -> None:
-        """Work in this task until `stop()`, or until it is cancelled."""
-        await self._work(*self._begin(asyncio_runtime()))
 
     def stop(self) -> None:
         """Take up nothing more and end; from any thread, and from signal handlers. Does not wait for the end."""
@@ -95,46 +83,12 @@ class Relay:
         if bell is not None:
             bell.ring()
 
-    def __enter__(self) -> Relay:
-        begun = self._begin(BLOCKING)
-        self._failure = None
-        name = f"seawall {self.outbox.name} relay"
-        self._thread = threading.Thread(target=self._in_thread, args=begun, name=name, daemon=True)
-        self._thread.start()
-        return self
+    def _start(self, runtime: Runtime) -> Coroutine[Any, Any, None]:
+        return self._work(*self._begin(runtime))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    def _in_thread(self, mover: Mover, bell: Bell) -> None:
-        try:
-            drive(self._work(mover, bell))
-        except BaseException as error:  # noqa: BLE001  # raised at the end of the block
-            self._failure = error
-
-    async def __aenter__(self) -> Relay:
-        import asyncio  # noqa: PLC0415  # asyncio, not before the first async use
-
-        work = self._work(*self._begin(asyncio_runtime()))
-        # Not in the context of the block: a deadline there is none of the relay's.
-        self._task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        task, self._task = self._task, None
-        if task is not None:
-            await task
+    def _context(self) -> contextvars.Context:
+        # Not that of the block: a deadline there is none of the relay's.
+        return contextvars.Context()
 
     def _begin(self, runtime: Runtime) -> tuple[Mover, Bell]:
         door = door_to(self._engine, is_async=runtime.is_async)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from types import TracebackType
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
+from seawall.outbox.beside import Beside
 from seawall.outbox.worker.alarms import Watch
 from seawall.outbox.worker.attempt import Attempts
 from seawall.outbox.worker.pace import Pace
@@ -19,8 +20,6 @@ from seawall.runtime.which import asyncio_runtime
 from seawall.units import Duration, count_of, duration_ns
 
 if TYPE_CHECKING:
-    import asyncio
-
     from seawall.limiter.limiter import Limiter
     from seawall.limiter.specs import LimitSpec
     from seawall.outbox.box import Outbox
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Worker"]
 
 
-class Worker:
+class Worker(Beside):
     """Does the work of an outbox until it is stopped. Made by `outbox.worker(...)`.
 
     In async code `async with outbox.worker(): ...` works beside the block, in tasks; `await worker.arun()` until
@@ -72,6 +71,7 @@ class Worker:
         alarm_depth: float | None = 0.8,
         alarm_age: Duration | None = "1h",
     ) -> None:
+        super().__init__(f"seawall {outbox.name} worker")
         self.outbox = outbox
         self.concurrency = count_of(concurrency, "worker(concurrency)", most=10_000)
         self._lease_ns = duration_ns(lease, "worker(lease)", zero=False)
@@ -83,22 +83,8 @@ class Worker:
         self._watch = Watch(outbox, alarm_depth, alarm_age)
         self._lock = threading.RLock()
         self._shift: Shift | None = None
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-        self._task: asyncio.Task[None] | None = None
 
     # -- working until it is stopped -------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Work in threads, with this one at their head, until `stop()` is called elsewhere.
-
-        Raises `ConfigError` if an operation is async, `RuntimeError` if the worker works already.
-        """
-        drive(self._work(self._begin(BLOCKING)))
-
-    async def arun(self) -> None:
-        """Work in tasks of this loop until `stop()`, or until this is cancelled. Blocking operations get threads."""
-        await self._work(self._begin(asyncio_runtime()))
 
     def stop(self) -> None:
         """Take up nothing more and end; from any thread, and from signal handlers. Does not wait for the end."""
@@ -106,44 +92,8 @@ class Worker:
         if shift is not None:
             shift.stop()
 
-    def __enter__(self) -> Worker:
-        shift = self._begin(BLOCKING)
-        name = f"seawall {self.outbox.name} worker"
-        self._failure = None
-        self._thread = threading.Thread(target=self._in_thread, args=(shift,), name=name, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
-        failure, self._failure = self._failure, None
-        if failure is not None:
-            raise failure
-
-    def _in_thread(self, shift: Shift) -> None:
-        try:
-            drive(self._work(shift))
-        except BaseException as error:  # noqa: BLE001  # raised at the end of the block
-            self._failure = error
-
-    async def __aenter__(self) -> Worker:
-        import asyncio  # noqa: PLC0415  # asyncio, not before the first async use
-
-        self._task = asyncio.get_running_loop().create_task(self._work(self._begin(asyncio_runtime())))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-        task, self._task = self._task, None
-        if task is not None:
-            await task
+    def _start(self, runtime: Runtime) -> Coroutine[Any, Any, None]:
+        return self._work(self._begin(runtime))
 
     def _refuse_async(self, runtime: Runtime) -> None:
         asynchronous = [operation.name for operation in self.outbox.operations.all() if operation.is_async]

@@ -78,6 +78,27 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, is_async: bool) -> None
         assert "ended at once" in worker.printed
 
 
+EARLY = """
+
+def open_and_be_told(runtime, open=outbox.store.open):
+    import signal
+    os.kill(os.getpid(), signal.SIGTERM)
+    return open(runtime)
+
+outbox.store.open = open_and_be_told
+"""
+
+
+@BOTH
+def test_a_signal_before_it_works_ends_it_too(tmp_path: Path, is_async: bool) -> None:
+    """It must not be lost, or whoever sent it waits until he loses patience."""
+    write_app(tmp_path, [0], is_async=is_async, more=EARLY)
+    with Command(tmp_path, "worker", "app:outbox") as worker:
+        assert worker.end(10) == 0
+        assert "ended by SIGTERM; 0 done" in worker.printed
+        assert "begun" not in worker.printed and "Traceback" not in worker.printed
+
+
 def test_a_loop_that_an_operation_blocks_hears_signals_too(tmp_path: Path) -> None:
     write_app(tmp_path, [60], is_async=True)
     app = tmp_path / "app.py"

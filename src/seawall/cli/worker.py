@@ -170,6 +170,8 @@ def _work(worker: "Worker", options: argparse.Namespace, health: "HealthServer |
             finally:
                 with suppress(Exception):  # whatever was done is done
                     worker.outbox.close()
+    except _Early:
+        return 0
     except Exception as error:  # noqa: BLE001  # whatever it is: a message, and exit code 1
         return fail("worker", f"it failed: {type(error).__name__}: {error}", 1)
     finally:
@@ -187,6 +189,10 @@ async def _arun(worker: "Worker") -> None:
         # A broker takes back what a store holds in hand only when the connection is closed in peace.
         with suppress(Exception):
             await worker.outbox.aclose()
+
+
+class _Early(SystemExit):
+    """A signal before the worker works: there is nothing yet that could be told to stop."""
 
 
 class _Ears:
@@ -217,6 +223,8 @@ class _Ears:
             os.write(2, b"seawall worker: ended at once; what was in work is due again when its leases run out\n")
             os._exit(128 + number)
         self.heard, self._heard_ns = signal.Signals(number).name, now
+        if self._worker.snapshot()["state"] == "idle":
+            raise _Early
         self._worker.stop()
 
 

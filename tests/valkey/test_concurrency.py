@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -26,6 +26,8 @@ from seawall import (
     Valkey,
     events,
 )
+from seawall.runtime.blocking import drive
+from seawall.stores.valkey import threads
 from tests.policies.worlds import heard
 from tests.valkey.conftest import Make
 from tests.valkey.proxy import Proxy
@@ -396,3 +398,49 @@ def test_a_forked_child_gives_back_and_renews_none_of_the_slots_of_its_parent(se
         assert not slot.lost
     assert keys_of(server) == []
     gc.collect()
+
+
+@pytest.mark.parametrize("at", ["while it sends", "while it queues up"])
+def test_a_finalizer_in_the_midst_of_a_call_of_its_own_thread_does_not_wait_for_it(
+    server: Server, store: Make, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    limit = ConcurrencyLimit(2, lease="1h", name="finalized", store=store(server.url))
+
+    def hold() -> Iterator[None]:
+        with limit.slot("ann"):
+            yield
+
+    held = hold()
+    next(held)
+    began, took = time.monotonic(), 0.0
+    if at == "while it sends":
+
+        def send(coroutine: Any) -> Any:
+            monkeypatch.undo()
+            held.close()  # type: ignore[attr-defined]
+            return drive(coroutine)
+
+        monkeypatch.setattr("seawall.stores.valkey.threads.drive", send)
+        limit.peek("bob")
+        took = time.monotonic() - began
+    else:
+        server.freeze()
+        first = threading.Thread(target=limit.peek, args=("bob",))
+        first.start()
+
+        def gate() -> Any:
+            nonlocal took
+            monkeypatch.undo()
+            began = time.monotonic()
+            held.close()  # type: ignore[attr-defined]
+            took = time.monotonic() - began
+            server.thaw()
+            return threads._Gate()
+
+        client = cast("Any", limit._table)._core.threads()
+        until(lambda: any(lane.led for lane in client._lanes.values()), "somebody leads")
+        monkeypatch.setattr(threads, "_Gate", gate)
+        limit.peek("bob")
+        first.join()
+    assert took < 2, "it waited for itself"
+    assert keys_of(server) == [], "it was given back all the same"

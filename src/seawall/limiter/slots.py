@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Slot", "SlotBlock"]
 
+MOST_SECONDS = 1.0
+
 
 class Slot:
     """A place among those who run. `decision` is the answer of the store: how many more there is room for."""
@@ -102,11 +104,17 @@ class Slot:
 
     async def release(self, runtime: Runtime) -> None:
         """Give it back, once."""
-        with self.lock:  # a thread that renews it ends first; the very thread that renews it sees to it afterwards
+        # A thread that renews it ends first; the very thread that renews it sees to it afterwards. So does another one
+        # after a while: this may be a finalizer in a thread for which that one waits.
+        locked = self.lock.acquire(timeout=MOST_SECONDS)
+        try:
             lease, first = self.lease, not self.closed
             self.closed = True
             if first and lease is not None and not self.renewing:
                 await self._give_back(runtime, lease)
+        finally:
+            if locked:
+                self.lock.release()
 
     async def arelease(self, runtime: Runtime, renewal: asyncio.Task[None] | None) -> None:
         """As `release`, in a task. A renewal that is under way ends first, and sees to it."""

@@ -2,12 +2,16 @@
 
 The first to come leads: it sends what is there, hands out the answers, and passes the lead on to one of those who came
 meanwhile. No thread works for others for longer than its own call, and none is started.
+
+A finalizer, or a handler of signals, may come in the midst of a call of its own thread, and must not wait for it: what
+it gives back goes out when that call has ended.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from seawall.runtime import clock
@@ -67,9 +71,29 @@ class ThreadClient:
         self._more = more
         """What else is to be sent now."""
         self._lanes: dict[Address | None, _Lane] = {}
+        self._inside: set[int] = set()
+        """The threads that are in a call."""
+        self._later: deque[Parcel] = deque()
 
     async def carry(self, parcel: Parcel) -> None:
         """Send it, and wait until it is settled; never suspends."""
+        me = threading.get_ident()
+        if me in self._inside:
+            parcel.settle(Outage("this thread is in the midst of another call"))
+            return
+        self._enclosed(me, parcel)
+        while self._later:
+            with contextlib.suppress(IndexError):  # another thread was quicker
+                self._enclosed(me, self._later.popleft())
+
+    def _enclosed(self, me: int, parcel: Parcel) -> None:
+        try:
+            self._inside.add(me)
+            self._carry(parcel)
+        finally:
+            self._inside.discard(me)
+
+    def _carry(self, parcel: Parcel) -> None:
         address = self._routes.address_of(parcel.slot)
         if address is not None and self._breakers.is_open(address) and not self._routes.must_ask():
             parcel.settle(Outage(LEFT_ALONE))
@@ -89,6 +113,8 @@ class ThreadClient:
 
     async def deliver(self, parcel: Parcel, orphaned: Callable[[], object] | None = None) -> None:
         """As `carry`; `orphaned` is called if the thread is interrupted."""
+        if orphaned is None and threading.get_ident() in self._inside:
+            self._later.append(Parcel(parcel.body, parcel.keys, parcel.count, parcel.slot, parcel.size))
         try:
             await self.carry(parcel)
         except BaseException:
@@ -98,7 +124,7 @@ class ThreadClient:
 
     async def post(self, parcel: Parcel) -> None:
         """Send it; whether it arrives is nobody's business."""
-        await self.carry(parcel)
+        await self.deliver(parcel)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -6,10 +6,12 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +285,16 @@ def test_a_target_that_is_none_is_told_and_nothing_is_made(say: Say, target: str
     assert not Path("misspelled.db").exists()
 
 
+def test_a_path_in_a_url_may_have_its_characters_written_out(say: Say, tmp_path: Path) -> None:
+    assert say("stats", target=f"sqlite:///{tmp_path}/m%61ils.db")[0] == 0
+
+
+def test_a_damaged_id_does_not_make_a_listing_endless(say: Say, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "mails.db")) as db, db:
+        db.execute("UPDATE work SET id = CAST(x'ff' AS TEXT) WHERE arrival = (SELECT max(arrival) FROM work)")
+    assert len(say("export", "--state", "waiting", "--limit", "50")[1].splitlines()) < 10
+
+
 def test_what_comes_after_the_target_is_refused_where_nothing_should(say: Say) -> None:
     assert (
         say("stats", "more")[2] == "seawall outbox stats: 'more' is too much: expected a store, and nothing after it\n"
@@ -375,6 +387,19 @@ def test_a_reader_that_leaves_ends_the_command_without_a_traceback(url: str, out
     command = f"{sys.executable} -m seawall outbox export {url} --name mails --state waiting | head -c 10"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 1 and b"Traceback" not in done.stderr and len(done.stdout) == 10
+
+
+def test_a_closed_input_is_nobody_to_ask_and_a_closed_output_takes_no_export(
+    url: str, outbox: Outbox, tmp_path: Path
+) -> None:
+    def run(words: str) -> tuple[int, str]:
+        command = f"{sys.executable} -m seawall outbox {words}"
+        done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False, text=True)
+        return done.returncode, done.stderr
+
+    code, told = run(f"purge {url} --name mails --state dead <&-")
+    assert code == 2 and "nobody to answer: say --yes" in told and len(ids(outbox, "dead")) == 2
+    assert run(f"export {url} --name mails >&-") == (1, "seawall outbox export: standard output is closed\n")
 
 
 @pytest.mark.parametrize(("where", "code"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), (">/dev/full", 1)])

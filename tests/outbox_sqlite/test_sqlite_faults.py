@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -221,4 +223,27 @@ def test_a_record_that_sqlite_refuses_harms_no_other(tmp_path: Path) -> None:
         drive(opened.put(make_work(operation="\ud800")))
     leases, _ = drive(opened.lease(1, HOUR))
     assert len(leases) == 1 and store.snapshot()["opened"] == 1
+    drive(opened.close())
+
+
+def test_a_damaged_text_holds_up_no_record(tmp_path: Path) -> None:
+    """SQLite keeps no checksums: what the disk has changed within a text is read as it is."""
+    path = tmp_path / "outbox.db"
+    store = SqliteStore(str(path))
+    opened = store.open(BLOCKING)
+    works = [make_work(last_error="the mail server is down") for _ in range(3)]
+    for work in works:
+        drive(opened.put(work))
+    drive(opened.close())
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "UPDATE work SET last_error = CAST(x'ff41' AS TEXT), order_key = CAST(x'c3' AS TEXT) WHERE arrival = 2"
+        )
+    found = drive(opened.page("waiting"))
+    assert [work.id for work in found] == [work.id for work in works]
+    leases, _ = drive(opened.lease(3, HOUR))
+    assert [lease.work.id for lease in leases] == [work.id for work in works]
+    assert leases[1].work.last_error == "\ufffdA"
+    assert [drive(opened.ack(lease)) for lease in leases] == [True] * 3
+    assert drive(opened.stats()).waiting == 0
     drive(opened.close())

@@ -53,9 +53,23 @@ def test_three_slashes_are_a_path_from_here_and_four_from_the_root(
     assert (told["synchronous"], told["backlog"], told["when_full"]) == ("normal", 7, "drop-oldest")
 
 
+def test_a_process_that_goes_elsewhere_keeps_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daemons change their directory, and a store opens its file again after a fork or a fault."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    outbox = Outbox("sqlite:///outbox.db")
+    drive(outbox.store.open(BLOCKING).put(make_work()))
+    outbox.close()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert outbox.stats().waiting == 1
+    outbox.close()
+    assert not any(Path().iterdir())
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("sqlite+other:///outbox.db", "no URL of a store"),
         ("sqlite://", "sqlite:///path/to/file.db"),
         ("sqlite:///", "sqlite:///path/to/file.db"),
         ("sqlite://host/outbox.db", "sqlite:///path/to/file.db"),

@@ -246,7 +246,7 @@ def _told(options: argparse.Namespace, values: dict[str, int], words: str) -> No
 
 def _sure(question: str) -> bool:
     """Ask a person. Raises `Unfit` where there is none."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: it was closed before the start
         raise Unfit(f"{question} There is nobody to answer: say --yes")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -19,6 +19,8 @@ __all__ = ["export"]
 def export(records: "Records", state: str, operation: str | None, limit: int | None, output: str | None) -> int:
     """Write records to a file, or to standard output; the exit code."""
     if output is None or output == "-":
+        if sys.stdout is None:
+            return fail("outbox export", "standard output is closed", 1)
         count = _write(records, state, operation, limit, sys.stdout)
         say(_counted(count))
         return 0

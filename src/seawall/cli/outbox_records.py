@@ -50,6 +50,8 @@ class Records:
         after: str | None = None
         while page := drive(self._open.page(state, limit=PAGE, after=after)):
             yield from page
+            if page[-1].id == after:
+                return  # a damaged id, which cannot be found again
             after = page[-1].id
 
     def ids(self, state: str, operation: str | None) -> list[str]:

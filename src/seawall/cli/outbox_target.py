@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import unquote
 
 from seawall.errors import ConfigError
 
@@ -115,6 +116,6 @@ def _refuse_missing_file(url: str) -> None:
     # A store creates its file; a command that looks into one must not, for a name that is misspelled.
     if not url.startswith("sqlite:///"):
         return
-    path = Path(url.removeprefix("sqlite:///").partition("?")[0])
+    path = Path(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
     if not path.exists():
         raise Unfit(f"there is no file {path}")

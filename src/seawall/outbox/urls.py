@@ -39,8 +39,9 @@ def store_of(store: object, name: str, limits: dict[str, Any]) -> Store:
             raise ConfigError(f"{given('Outbox(store)', store)}: expected a URL or a store; {_known()}")
         return cast("Store", store)
     scheme, colon, _ = store.partition("://")
-    home = _HOMES.get(scheme.partition("+")[0])  # valkey+sentinel, valkey+cluster
-    if home is None or not colon:
+    base, plus, _ = scheme.partition("+")  # valkey+sentinel, valkey+cluster
+    home = _HOMES.get(base)
+    if home is None or not colon or (plus and home is not _VALKEY):
         # Never the whole URL: there may be a password in it.
         raise ConfigError(f"{given('Outbox(store)', scheme if colon else '...')}: no URL of a store; {_known()}")
     module, kind = home

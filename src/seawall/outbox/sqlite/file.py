@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,8 @@ from seawall.outbox.sqlite import aside, schema
 from seawall.outbox.sqlite.faults import is_busy, is_corrupt
 
 __all__ = ["File"]
+
+_text = partial(str, encoding="utf-8", errors="replace")
 
 MOST_WAL = 16 * 1024 * 1024
 """Bytes of the log that stay after it was written back; SQLite writes it back from 1,000 pages on."""
@@ -29,7 +32,9 @@ class File:
     """One database file, and the connection of this process to it; `forget` is called when there is a new one."""
 
     def __init__(self, path: str, synchronous: str, forget: Callable[[], object]) -> None:
-        self.path = path
+        # From where the process is now: it may go elsewhere, and must not find another file when it opens it again.
+        # Links stay as they are.
+        self.path = os.path.abspath(path)
         self.opened = 0
         """How many times it was opened here."""
         self.kept: str | None = None
@@ -87,12 +92,14 @@ class File:
         try:
             # Not `rwc`: SQLite would make a file that anybody may read.
             db = sqlite3.connect(
-                f"file:{quote(os.path.abspath(self.path))}?mode=rw",  # links stay as they are
+                f"file:{quote(self.path)}?mode=rw",
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,
                 timeout=timeout_ms / 1e3,
             )
+            # What is no text must hold up the one record that it is in, and not all that are read with it.
+            db.text_factory = _text
             if self._suspect:
                 aside.check(db, timeout_ms)
                 self._suspect = False

@@ -8,6 +8,7 @@ from typing import Any
 
 from seawall import Limiter, Memory, Rule, Rules, TokenBucket
 from seawall.http import api_key
+from seawall.http.messages import Metered
 from seawall.integrations.asgi import RateLimitMiddleware
 from seawall.testing import run
 from tests.entrance.sites import Answer, Site, SlowStore, bucket
@@ -196,3 +197,37 @@ async def test_in_shadow_no_connection_is_closed() -> None:
     it = site(bucket("1/min", shadow=True), messages=bucket("1/min", shadow=True))
     for _ in range(2):
         assert len(sent(await connect(it, 5))) == 5
+
+
+def meters(sends: list[str], fault: Exception | None = None) -> Metered:
+    """What stands before a server that has one message more, none of which is admitted."""
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.receive", "text": "one too many"}
+
+    async def send(message: Any) -> None:
+        sends.append(message["type"])
+        if fault is not None:
+            raise fault
+
+    async def admit() -> bool:
+        return False
+
+    return Metered(receive, send, admit, ConnectionResetError)
+
+
+@in_time
+async def test_a_client_that_is_gone_before_it_is_closed_is_gone_and_no_error() -> None:
+    sends: list[str] = []
+    metered = meters(sends, BrokenPipeError("the client has hung up"))
+    assert (await metered.receive())["type"] == "websocket.disconnect"
+    assert sends == ["websocket.close"]
+
+
+@in_time
+async def test_what_the_application_has_closed_is_not_closed_once_more() -> None:
+    sends: list[str] = []
+    metered = meters(sends)
+    await metered.send({"type": "websocket.close"})
+    assert (await metered.receive())["type"] == "websocket.disconnect"
+    assert sends == ["websocket.close"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from seawall.http.scope import Message, Receive, Send
@@ -19,7 +20,7 @@ class Metered:
     the client is gone. Who sends afterwards gets the error that `gone` makes; who closes has what he wants.
     """
 
-    __slots__ = ("_admit", "_gone", "_is_over", "_receive", "_send")
+    __slots__ = ("_admit", "_gone", "_is_closed", "_is_over", "_receive", "_send")
 
     def __init__(
         self, receive: Receive, send: Send, admit: Callable[[], Awaitable[object]], gone: Callable[[], Exception]
@@ -29,6 +30,8 @@ class Metered:
         self._admit = admit
         self._gone = gone
         self._is_over = False
+        self._is_closed = False
+        """Whether the application has closed it."""
 
     async def receive(self) -> Message:
         """The next message that is admitted."""
@@ -38,7 +41,9 @@ class Metered:
                 return message
             if not self._is_over:
                 self._is_over = True
-                await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
+                if not self._is_closed:
+                    with contextlib.suppress(OSError):  # a server's word for a client that has gone meanwhile
+                        await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
         return {"type": "websocket.disconnect", "code": POLICY_VIOLATION, "reason": REASON}
 
     async def send(self, message: Message) -> None:
@@ -47,4 +52,5 @@ class Metered:
             if message["type"] == "websocket.close":
                 return  # frameworks do so for a handler that lets go of the disconnect as an error
             raise self._gone()
+        self._is_closed = self._is_closed or message["type"] == "websocket.close"
         await self._send(message)

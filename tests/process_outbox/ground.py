@@ -118,14 +118,33 @@ class Fate:
         # One for all, where it takes long to make another.
         self._name = "killed" if one_outbox else f"killed-{serial}"
         self.keys = [*(f"effect-{serial}-{number}" for number in range(records - 1)), f"poison-{serial}"]
+        self.database = ""
+        """Where the work of transactions is committed."""
         self.acknowledged: dict[str, str] = {}
         self.steps = 0
         """Of the last child that came to its end."""
         self._hours = 0
 
     def produce(self, role: str, kill_at: int | None = None, victim: int = 0) -> int:
-        answer = self._ground.play(role, self._url, name=self._name, keys=self.keys, kill_at=kill_at, victim=victim)
+        answer = self._ground.play(
+            role,
+            self._url,
+            name=self._name,
+            keys=self.keys,
+            kill_at=kill_at,
+            victim=victim,
+            database=self.database,
+        )
         self.acknowledged |= self._ground.told()
+        self.steps = answer["steps"]
+        return int(answer["code"])
+
+    def relay(self, kill_at: int | None = None) -> int:
+        """As workers, relays begin an hour after one another: what a dead one had claimed is free again."""
+        answer = self._ground.play(
+            "relay", self._url, name=self._name, kill_at=kill_at, database=self.database, jump_hours=self._hours
+        )
+        self._hours += 1
         self.steps = answer["steps"]
         return int(answer["code"])
 

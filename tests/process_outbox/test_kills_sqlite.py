@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.process_outbox.ground import KILLED, Fate, Ground, Service
+from tests.process_outbox.ground import KILLED, Fate, Ground
 
 if not hasattr(os, "fork"):  # pragma: no cover
     pytest.skip("no fork here", allow_module_level=True)
@@ -19,24 +17,6 @@ pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 
 DEATHS = 70
 """Of each role; they are spread evenly over its steps."""
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """In memory, where that can be: a process that dies takes nothing from the system's cache with it, so no disk need
-    be waited for. (Power cuts are tests/outbox_sqlite's.)"""
-    memory = Path("/dev/shm")
-    if not os.access(memory, os.W_OK):
-        yield tmp_path
-        return
-    with TemporaryDirectory(dir=memory) as made:
-        yield Path(made)
-
-
-@pytest.fixture
-def ground(folder: Path) -> Iterator[Ground]:
-    with Service() as service, Ground(folder, service) as ground:
-        yield ground
 
 
 def fresh(folder: Path, number: int) -> tuple[str, Path]:

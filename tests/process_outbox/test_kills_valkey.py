@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.process_outbox.ground import KILLED, Fate, Ground, Service
+from tests.process_outbox.ground import KILLED, Fate, Ground
 from tests.valkey.servers import Server, until
 
 if not hasattr(os, "fork"):  # pragma: no cover
@@ -26,12 +25,6 @@ def server() -> Iterator[Server]:
     logging = Server("--appendonly", "yes", "--appendfsync", "everysec")
     yield logging
     logging.close()
-
-
-@pytest.fixture
-def ground(tmp_path: Path) -> Iterator[Ground]:
-    with Service() as service, Ground(tmp_path, service) as ground:
-        yield ground
 
 
 @pytest.mark.parametrize("role", ["produce", "aproduce"])

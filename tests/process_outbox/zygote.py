@@ -19,12 +19,19 @@ from types import FrameType
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+import seawall.integrations.sqlalchemy
 import seawall.outbox
 from seawall.errors import BackendUnavailable, NotQueued
+from seawall.integrations.sqlalchemy import TransactionalOutbox
 from seawall.outbox import Outbox, idempotency_key
 from seawall.runtime import clock
 
-HERE = str(Path(seawall.outbox.__file__).parent) + os.sep
+HERE = tuple(
+    str(Path(module.__file__ or "").parent) + os.sep for module in (seawall.outbox, seawall.integrations.sqlalchemy)
+)
 HOUR_NS = 3_600_000_000_000
 
 
@@ -113,6 +120,32 @@ async def aproduce(outbox: Outbox, order: dict[str, Any], steps: Steps) -> None:
     await outbox.aclose()
 
 
+def post_in_transactions(outbox: Outbox, order: dict[str, Any], steps: Steps) -> None:
+    """Commit work in a database of its own, and write down what was committed, after it was."""
+    told = os.open(order["told"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    functions = {each.name: each.function for each in outbox.operations.all()}
+    engine = sa.create_engine(order["database"])
+    transactional = TransactionalOutbox(outbox)
+    transactional.create(engine)
+    steps.start()
+    for key in order["keys"]:
+        function = functions["poison" if key.startswith("poison") else "effect"]
+        with Session(engine) as session:
+            queued = transactional.using(key=key).put(session, function, order["service"])
+            session.commit()
+        os.write(told, f"{queued.id} {key}\n".encode())
+
+
+def relay(outbox: Outbox, order: dict[str, Any], steps: Steps) -> None:
+    """Take what was committed to the outbox."""
+    engine = sa.create_engine(order["database"])
+    transactional = TransactionalOutbox(outbox)
+    transactional.create(engine)
+    steps.start()
+    while transactional.depth(engine):
+        transactional.relay_once(engine)
+
+
 def work(outbox: Outbox, steps: Steps, pause_ns: int) -> None:
     """Do what is due, until nothing is left that a worker could do now."""
     worker = outbox.worker(concurrency=2, lease="1s", timeout="5s")
@@ -136,6 +169,10 @@ def play(order: dict[str, Any]) -> int:
     outbox = open_outbox(order)
     if order["role"] == "work":
         work(outbox, steps, order["pause_ms"] * 1_000_000)
+    elif order["role"] == "post":
+        post_in_transactions(outbox, order, steps)
+    elif order["role"] == "relay":
+        relay(outbox, order, steps)
     elif order["role"] == "aproduce":
         asyncio.run(aproduce(outbox, order, steps))
     else:

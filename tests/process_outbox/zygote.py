@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -193,7 +194,7 @@ def run(order: dict[str, Any]) -> dict[str, Any]:
             os.write(write, str(play(order)).encode())
             code = 0
         except BaseException:  # a child must never go on as its parent
-            sys.excepthook(*sys.exc_info())
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)

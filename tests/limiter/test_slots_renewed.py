@@ -140,6 +140,30 @@ def test_cancelled_at_any_point_nothing_is_left_and_nothing_is_given_back_twice(
     assert cancel_everywhere(scenario, seeds=(None, 0), twice=True) > 10
 
 
+def test_a_block_is_in_use_from_the_moment_at_which_somebody_wants_to_enter() -> None:
+    far = Far()
+    limit = ConcurrencyLimit(2, lease="1s", store=far)
+
+    async def main() -> None:
+        block = limit.slot("ann")
+
+        async def use() -> None:
+            async with block:
+                await asyncio.sleep(5)
+                assert far.inside == 1
+
+        ends = await asyncio.gather(use(), use(), return_exceptions=True)
+        assert {type(end) for end in ends} == {type(None), RuntimeError}
+        waits = asyncio.create_task(use())
+        await asyncio.sleep(0.001)
+        waits.cancel()
+        await asyncio.wait([waits])
+        await use()  # whoever was cancelled does not use it any more
+        assert far.inside == 0
+
+    run(main)
+
+
 def test_whoever_waits_for_a_store_that_tells_nothing_asks_again_and_is_served_soon() -> None:
     async def main() -> None:
         far = Far()

@@ -142,33 +142,40 @@ class Slot:
 class SlotBlock:
     """`with exports.slot(key):`, or `async with`: takes a slot, or raises `RateLimited` before the block."""
 
-    __slots__ = ("_key", "_turnstile", "_patience", "_renewal", "_slot")
+    __slots__ = ("_key", "_turnstile", "_patience", "_in_use", "_renewal", "_slot")
 
     def __init__(self, turnstile: Turnstile, key: str, patience: int | None) -> None:
         self._turnstile = turnstile
         self._key = key
         self._patience = patience
+        self._in_use = False
         self._slot: Slot | None = None
         self._renewal: TimedRenewal | None = None
 
-    def _check(self) -> None:
-        if self._slot is not None:
+    def _begin(self) -> None:
+        if self._in_use:
             raise RuntimeError(f"{self._turnstile.name}: this block is in use: call slot() for each")
+        self._in_use = True
 
     def _leave(self) -> Slot | None:
+        self._in_use = False
         slot, self._slot = self._slot, None
         # In a forked child the slot is still that of the parent.
         return slot if slot is not None and slot.generation == self._turnstile.generation else None
 
     def __enter__(self) -> Slot:
-        self._check()
-        slot = drive(self._turnstile.enter(BLOCKING, self._key, self._patience))
-        if self._turnstile.table.every_ns is not None and not slot.closed:
-            try:
-                self._turnstile.keeper.add(slot)
-            except BaseException:  # no thread could be started, or this one was interrupted
-                drive(slot.release(BLOCKING))
-                raise
+        self._begin()
+        try:
+            slot = drive(self._turnstile.enter(BLOCKING, self._key, self._patience))
+            if self._turnstile.table.every_ns is not None and not slot.closed:
+                try:
+                    self._turnstile.keeper.add(slot)
+                except BaseException:  # no thread could be started, or this one was interrupted
+                    drive(slot.release(BLOCKING))
+                    raise
+        except BaseException:
+            self._in_use = False
+            raise
         self._slot = slot
         return slot
 
@@ -181,8 +188,12 @@ class SlotBlock:
             drive(slot.release(BLOCKING))
 
     async def __aenter__(self) -> Slot:
-        self._check()
-        slot = self._slot = await self._turnstile.enter(asyncio_runtime(), self._key, self._patience)
+        self._begin()
+        try:
+            slot = self._slot = await self._turnstile.enter(asyncio_runtime(), self._key, self._patience)
+        except BaseException:
+            self._in_use = False
+            raise
         if self._turnstile.table.every_ns is not None and not slot.closed:
             from seawall.limiter.renewing import TimedRenewal  # noqa: PLC0415  # asyncio, not before the first async use
 

@@ -136,8 +136,11 @@ def _on_threads(make: MakeHit, count: int) -> Callable[[], Callable[[], Any]]:
     return made
 
 
+OURS, LIMITS = "seawall, token bucket", "limits, fixed window"
+DICT_ONE, DICT_MANY = "plain dict, one key", f"plain dict, {MANY:,} keys"
+OURS_ONE, OURS_MANY, OURS_THREADS = "seawall, one key", f"seawall, {MANY:,} keys", f"seawall, {THREADS} threads"
 SYNC_PEERS: tuple[tuple[str, MakeHit, str], ...] = (
-    ("limits, fixed window", limits_package("FixedWindowRateLimiter"), ""),
+    (LIMITS, limits_package("FixedWindowRateLimiter"), ""),
     ("limits, sliding window counter", limits_package("SlidingWindowCounterRateLimiter"), ""),
     ("throttled-py, token bucket", throttled("token_bucket"), ""),
     ("throttled-py, fixed window", throttled("fixed_window"), ""),
@@ -153,7 +156,7 @@ def limiter(effort: Effort) -> list[Table]:
 
 def _one(effort: Effort) -> Table:
     ours = [
-        Subject("seawall, token bucket", _one_key(seawall()), role="ours"),
+        Subject(OURS, _one_key(seawall()), role="ours"),
         Subject("seawall, sliding window", _one_key(seawall("SlidingWindow")), role="ours"),
         Subject("seawall, fixed window", _one_key(seawall("FixedWindow")), role="ours"),
     ]
@@ -196,10 +199,10 @@ def _aio(effort: Effort) -> Table:
 
 def _many(effort: Effort) -> Table:
     subjects = [
-        Subject("plain dict, one key", _many_keys(plain_dict, 1), role="bare"),
-        Subject(f"plain dict, {MANY:,} keys", _many_keys(plain_dict)),
-        Subject(f"seawall, {MANY:,} keys", _many_keys(seawall()), role="ours"),
-        Subject("seawall, one key", _many_keys(seawall(), 1), role="ours"),
+        Subject(DICT_ONE, _many_keys(plain_dict, 1), role="bare"),
+        Subject(DICT_MANY, _many_keys(plain_dict)),
+        Subject(OURS_MANY, _many_keys(seawall()), role="ours"),
+        Subject(OURS_ONE, _many_keys(seawall(), 1), role="ours"),
         *(
             Subject(f"{name}, {MANY:,} keys", _many_keys(make), note=note)
             for name, make, note in SYNC_PEERS
@@ -213,7 +216,7 @@ def _many(effort: Effort) -> Table:
 def _threads(effort: Effort) -> Table:
     subjects = [
         Subject("seawall, 1 thread", _on_threads(seawall(), 1), role="bare"),
-        Subject(f"seawall, {THREADS} threads", _on_threads(seawall(), THREADS), role="ours"),
+        Subject(OURS_THREADS, _on_threads(seawall(), THREADS), role="ours"),
         *(
             Subject(f"{name}, {THREADS} threads", _on_threads(make, THREADS))
             for name, make, note in SYNC_PEERS

@@ -11,6 +11,7 @@ from .fused import PYRESILIENCE, TENACITY_SYNC
 from .growth import ALIVE
 from .imports import SEAWALL, SEAWALL_NAMES
 from .limiter_memory import GROWN, KEY, KNOWN, NEW
+from .limiters import DICT_MANY, DICT_ONE, LIMITS, OURS, OURS_MANY, OURS_ONE, OURS_THREADS
 from .tables import TIMES, Row, Table
 from .valkey import REDIS_PY
 
@@ -71,6 +72,15 @@ def _largest_growth(count: int) -> Callable[[Table], float | None]:
     return measure
 
 
+def _of_one_key(table: Table) -> float | None:
+    """What a hit takes with many keys, less what they cost a plain dict, beside one key."""
+    middles = [_middle(subject)(table) for subject in (OURS_MANY, DICT_MANY, DICT_ONE, OURS_ONE)]
+    if any(middle is None for middle in middles):
+        return None
+    many, dict_many, dict_one, one = (middle or 0.0 for middle in middles)
+    return (many - (dict_many - dict_one)) / one
+
+
 def _figure(row: Row | None, name: str) -> float | None:
     figure: float | None = getattr(row, name) if row is not None else None
     return figure
@@ -86,6 +96,10 @@ TARGETS: tuple[Target, ...] = (
     Target(f"faster than {TENACITY_SYNC}, sync", "fused sync", _of_first(TENACITY_SYNC), 30, TIMES, at_least=True),
     Target("import seawall", "import", _middle(SEAWALL), 20, "ms"),
     Target("from seawall import Policy, …", "import", _middle(SEAWALL_NAMES), 20, "ms"),
+    Target("a limiter in memory, one hot key", "limiter one key", _of_bare(OURS), 16, f"{TIMES} bare call"),
+    Target(f"faster than {LIMITS}, one hot key", "limiter one key", _of_first(LIMITS), 4, TIMES, at_least=True),
+    Target("100,000 keys, beside one", "limiter many keys", _of_one_key, 1.5, TIMES),
+    Target("4 threads, beside one", "limiter threads", _of_bare(OURS_THREADS), 2, TIMES),
     Target("added by the ASGI middleware, called directly", "asgi added", _microseconds(SEAWALL_ASGI), 15, "µs"),
     Target("added by the ASGI middleware, uvicorn", "asgi wrk added", _microseconds(SEAWALL_ASGI), 15, "µs"),
     Target(f"faster than {SLOWAPI}, uvicorn", "asgi wrk", _of_first(SLOWAPI), 1.5, TIMES, at_least=True),

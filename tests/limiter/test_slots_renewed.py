@@ -330,6 +330,29 @@ def test_a_block_that_is_finalized_in_the_midst_of_its_own_renewal_is_given_back
     assert far.inside == 0
 
 
+def test_whoever_leaves_waits_for_a_renewal_that_hangs_no_longer_than_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He may be a finalizer in a thread for which the renewal waits."""
+    monkeypatch.setattr("seawall.limiter.keeper.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("seawall.limiter.slots.MOST_SECONDS", 0.05)
+    far = Far()
+    limit = ConcurrencyLimit(1, lease="60ms", store=far)
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert goes_on.wait(10)
+
+    far.during = hang
+    with limit.slot("ann"):
+        assert hangs.wait(10)
+    assert far.steps == ["renew"]
+    goes_on.set()
+    until(lambda: "release" in far.steps)
+    until(lambda: not limit._turnstile.keeper._running)
+    assert far.steps == ["renew", "release"]
+    assert far.inside == 0
+
+
 @pytest.mark.parametrize("renewals", [0, 5])
 def test_an_abandoned_block_of_a_thread_is_not_renewed(monkeypatch: pytest.MonkeyPatch, renewals: int) -> None:
     monkeypatch.setattr("seawall.limiter.keeper.IDLE_SECONDS", 0.05)

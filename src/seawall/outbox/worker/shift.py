@@ -7,11 +7,10 @@ may have changed: news from the store, a record done, a lease to renew, the end 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from seawall.machines.backoff import Backoff
 from seawall.outbox.record import error_text
 from seawall.outbox.store import Lease
 from seawall.outbox.worker.alarms import Watch
@@ -22,6 +21,7 @@ from seawall.outbox.worker.judgement import Step, judge, judge_before, verdict_o
 from seawall.outbox.worker.pace import Limits, Pace
 from seawall.outbox.worker.reports import Reports
 from seawall.outbox.worker.room import Room
+from seawall.outbox.worker.supply import Supply
 from seawall.outbox.worker.tally import Tally
 from seawall.policies.classify import retry_after_of
 from seawall.runtime import chance, clock
@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Shift"]
 
 SECOND = 1_000_000_000
-SAMPLE = 64
-"""Among how many records a probe is chosen."""
 LEAST_WAIT_NS = 1_000_000
-STORE_PAUSES = Backoff(SECOND, 2.0, 30 * SECOND)
 
 
 class Shift:
@@ -66,14 +63,17 @@ class Shift:
         self._bell = Bell(runtime)
         self._lock = Section()
         self._reports = Reports(box.name, self._store, runtime, tally)
+        self._supply = Supply(box, self._store, self._reports, lease_ns)
         self._room = Room(box, runtime, pace, self._lock, concurrency)
         self._held: dict[tuple[str, str], Held] = {}
-        self._store_troubles = 0
         self.stopping = False
         self.turned_ns = clock.now_ns()
         """When the loop came round last."""
-        self.store_answers = True
+
+    @property
+    def store_answers(self) -> bool:
         """Whether the store did, when it was last asked for work or for its counts."""
+        return self._supply.answers
 
     def stop(self) -> None:
         """Lease nothing more; from any thread, and from a signal handler."""
@@ -119,15 +119,15 @@ class Shift:
             try:
                 n, skip = await self._room.look(len(self._held), passed)
             except Exception as error:  # noqa: BLE001  # a limiter that cannot be asked: as a store that is down
-                hints.append(self._trouble("limit", error))
+                hints.append(self._supply.trouble("limit", error))
                 break
             if n <= 0:
                 break
             wanted = self._room.probed(skip)
-            leases, hint = await self._sample(wanted, skip) if wanted else await self._lease(n, skip)
+            leases, hint = await self._supply.sample(wanted, skip) if wanted else await self._supply.lease(n, skip)
             hints += [] if hint is None else [hint]
             await self._start_all(leases)
-            if wanted and not leases and not self._store_troubles:
+            if wanted and not leases and not self._supply.troubles:
                 passed |= wanted
             elif len(leases) < n:
                 break
@@ -139,51 +139,10 @@ class Shift:
             return
         try:
             await self._watch.look(self._store)
-            self.store_answers = True
+            self._supply.answers = True
         except Exception as error:  # noqa: BLE001  # as above
-            self.store_answers = False
+            self._supply.answers = False
             self._reports.failed("stats", error)
-
-    async def _sample(self, wanted: Collection[str], skip: Collection[str]) -> tuple[Sequence[Lease], int | None]:
-        """One record of these operations, that tells most of their targets: of those due, the newest of the least
-        attempted. The others keep their places."""
-        others = {operation.name for operation in self._box.operations.all()} - set(wanted)
-        leases, hint = await self._lease(SAMPLE, {*skip, *others})
-        # What no program here knows may be among them.
-        found = [lease for lease in leases if lease.work.operation in wanted]
-        best = min(found, key=lambda lease: (lease.work.attempts, -lease.work.created_ns), default=None)
-        await self._put_all_back([lease for lease in leases if lease is not best], best)
-        return [] if best is None else [best], hint
-
-    async def _put_all_back(self, leases: Sequence[Lease], kept: Lease | None = None) -> None:
-        """With `kept`, which is to be started then, if this is cancelled."""
-        begun = 0
-        try:
-            for lease in leases:
-                begun += 1
-                await self._reports.put_back(lease)
-        except GeneratorExit:
-            raise  # as above
-        except BaseException:
-            for lease in [*leases[begun:], *([] if kept is None else [kept])]:
-                await self._reports.put_back(lease)
-            raise
-
-    async def _lease(self, n: int, skip: Collection[str]) -> tuple[Sequence[Lease], int | None]:
-        try:
-            leased = await self._store.lease(n, self._lease_ns, skip)
-        except Exception as error:  # noqa: BLE001  # a store that is down is no reason to stop working
-            self.store_answers = False
-            return (), self._trouble("lease", error)
-        self._store_troubles = 0
-        self.store_answers = True
-        return leased
-
-    def _trouble(self, step: str, error: Exception) -> int:
-        """After how long it is worth trying again."""
-        self._reports.failed(step, error)
-        self._store_troubles += 1
-        return STORE_PAUSES.pause_ns(self._store_troubles, chance.random())
 
     def _patience(self, hints: Sequence[int]) -> int:
         now = clock.now_ns()
@@ -226,7 +185,7 @@ class Shift:
         except GeneratorExit:
             raise  # as above
         except BaseException:
-            await self._put_all_back(leases[begun:])
+            await self._supply.put_all_back(leases[begun:])
             raise
 
     async def _start(self, lease: Lease) -> None:

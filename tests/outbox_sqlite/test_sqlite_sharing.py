@@ -185,6 +185,40 @@ def test_a_step_that_is_broken_off_leaves_a_store_that_works(path: Path) -> None
     drive(opened.close())
 
 
+def test_a_signal_anywhere_leaves_a_store_that_works(path: Path) -> None:
+    """Notebooks go on after Ctrl-C, and servers after a time limit that is set by a signal. Python handles signals where a
+    function begins: here in each one in turn."""
+    store = SqliteStore(str(path), timeout=1)
+    opened = store.open(BLOCKING)
+    drive(opened.put(make_work()))
+    interrupted = 0
+    for number in range(1_000):
+        left = number
+
+        def trace(frame: Any, event: str, arg: object) -> None:
+            nonlocal left
+            if frame.f_code.co_filename.endswith(("desk.py", "turn.py")) and frame.f_code.co_name[0] != "<":
+                left -= 1
+                if left == -1:
+                    raise KeyboardInterrupt
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            drive(opened.put(make_work()))
+        except KeyboardInterrupt:
+            interrupted += 1
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        began = time.monotonic()
+        drive(opened.put(make_work()))
+        assert time.monotonic() - began < 0.9, f"call {number} was broken off, and the next waits for nobody"
+    assert interrupted > 5
+    drive(opened.close())
+
+
 def test_too_many_who_wait_are_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk_module, "MOST_WAITING", 3)
 

@@ -63,23 +63,32 @@ class Desk:
         try:
             if self._wait_for_end_or_lead(step):
                 self._serve()
+        except BaseException:
+            self._leave(step)
+            raise
         finally:
-            if step.lead:
-                self._pass_on()
+            try:
+                if step.lead:
+                    self._pass_on(step)
+            except BaseException:
+                # A signal: the lead must not be lost with it.
+                if step.lead:
+                    self._pass_on(step)
+                raise
         return step.take()  # type: ignore[no-any-return]
 
     def _wait_for_end_or_lead(self, step: Step) -> bool:
         """Whether this thread leads now; the step is done otherwise. Raises `BackendUnavailable` after the timeout."""
         if self._leader == threading.get_ident():
             raise BackendUnavailable("the store was asked in the middle of a step of this very thread")
-        with self._lock:
-            self._enter(step)
-            if step.lead:
-                return True
-            gate = threading.Lock()
-            gate.acquire()
-            step.ring = gate.release
         try:
+            with self._lock:
+                self._enter(step)
+                if step.lead:
+                    return True
+                gate = threading.Lock()
+                gate.acquire()
+                step.ring = gate.release
             if not gate.acquire(timeout=self._timeout_ns / 1e9):
                 self._withdraw(step)
         except BaseException:
@@ -172,23 +181,36 @@ class Desk:
     # -- the leader ------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        with self._lock:
-            self._leader = threading.get_ident()
-            steps: list[Step] = []
-            while self._queue and len(steps) < MOST_AT_ONCE:
-                kind = self._queue[0].kind
-                if kind == HOLD or (kind == ALONE and steps):
-                    break
-                step = self._queue.popleft()
-                step.begun = True
-                steps.append(step)
-                if kind == ALONE:
-                    break
+        steps: list[Step] = []
         try:
+            with self._lock:
+                self._leader = threading.get_ident()
+                while self._queue and len(steps) < MOST_AT_ONCE:
+                    step = self._queue[0]
+                    if step.kind == HOLD or (step.kind == ALONE and steps):
+                        break
+                    steps.append(step)
+                    step.begun = True
+                    self._queue.popleft()
+                    if step.kind == ALONE:
+                        break
             if steps:
                 self.turn.take(steps, self._end)
+        except BaseException:
+            # A signal, before the turn began or after it: whoever waits must hear of it, and nobody begin it again.
+            self._break_off(steps)
+            raise
         finally:
             self._leader = 0
+
+    def _break_off(self, steps: list[Step]) -> None:
+        with self._lock:
+            if steps and self._queue and self._queue[0] is steps[-1]:
+                self._queue.popleft()
+        for step in steps:
+            if not step.done:
+                step.error = step.error or BackendUnavailable("broken off: it may have happened")
+                self._end(step)
 
     def _end(self, step: Step) -> None:
         with self._lock:
@@ -197,26 +219,32 @@ class Desk:
         if ring is not None:
             ring()
 
-    def _pass_on(self, *, stays: bool = False) -> bool:
+    def _pass_on(self, leader: Step | None = None, *, stays: bool = False) -> bool:
         """Hand the lead to whoever is first now. With `stays` this thread keeps it, unless the first must have it."""
+        leader = _nobody() if leader is None else leader
         with self._lock:
             heir = self._queue[0] if self._queue else None
             if heir is None:
-                self._led = False
+                # In one breath, as below: Python handles signals at calls and loops only.
+                leader.lead = self._led = False
                 return False
             if stays and heir.kind != HOLD:
                 return True
             if heir.waits:
-                heir.lead = True
                 # Once: whoever leads sees the end of his own step.
-                ring, heir.ring = heir.ring, None
+                ring = heir.ring
+                leader.lead = False
+                heir.lead = True
+                heir.ring = None
                 if ring is not None:
                     ring()
                 return False
-        self._lead_elsewhere()
+        self._lead_elsewhere(leader)
         return False
 
-    def _lead_elsewhere(self) -> None:
+    def _lead_elsewhere(self, leader: Step | None = None) -> None:
+        if leader is not None:
+            leader.lead = False  # before, since nobody knows how far a start that a signal breaks off has come
         try:
             self._workers.submit(self._lead_all)
         except RuntimeError as error:  # no thread can be started
@@ -228,7 +256,7 @@ class Desk:
                     step.error = BackendUnavailable(f"no thread can be started: {error}")
             for step in steps:
                 self._end(step)
-            self._pass_on()
+            self._pass_on(leader)
 
     def _lead_all(self) -> None:
         leads = True
@@ -269,6 +297,10 @@ class Desk:
         self._held = None
         self._workers.renew()
         self._renew()
+
+
+def _nobody() -> Step:
+    return Step(lambda _: None, HOLD, 0, waits=False)
 
 
 def _settle(future: Any) -> None:

@@ -326,3 +326,24 @@ def test_settings_that_do_not_fit_are_refused() -> None:
 def test_a_password_is_never_shown() -> None:
     store = Valkey("valkey://user:hidden@127.0.0.1:1/2")
     assert "hidden" not in repr(store) + repr(store.snapshot())
+
+
+def test_a_thread_that_is_interrupted_before_it_passes_the_lead_on_leaves_the_others_without_it_for_a_moment_only(
+    server: Server, store: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = Limiter(
+        TokenBucket("1000/s"), name="led", store=store(server.url, connect_timeout="500ms", timeout="500ms")
+    )
+    assert limiter.hit("warm")
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("seawall.stores.valkey.threads.ThreadClient._lead", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            limiter.hit("ann")
+    before = calls(server)
+    for number in range(5):
+        limiter.hit(f"user {number}")
+    assert calls(server) - before >= 3, "nobody leads, and all the others wait"

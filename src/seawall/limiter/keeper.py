@@ -32,7 +32,9 @@ class Keeper:
     def __init__(self, name: str, table: LeaseTable) -> None:
         self._name = f"seawall-leases-{name}"
         self._table = table
-        self._wake = threading.Condition(threading.RLock())
+        # Taken by itself, and not by the condition, in which an interrupt could lose it.
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._calm: Line = OrderedDict()
         self._anxious: Line = OrderedDict()
         self._running = False
@@ -41,7 +43,7 @@ class Keeper:
     def add(self, slot: Slot) -> None:
         """Renew it from now on. Raises `RuntimeError` if no thread can be started."""
         assert slot.lease is not None, "whoever holds nothing has nothing to renew"
-        with self._wake:
+        with self._lock:
             self._calm[slot.lease.number] = (clock.now_ns() + self._every_ns, weakref.ref(slot))
             if self._idle:
                 self._wake.notify()
@@ -57,13 +59,13 @@ class Keeper:
     def remove(self, slot: Slot) -> None:
         """It is given back."""
         if slot.lease is not None:
-            with self._wake:
+            with self._lock:
                 self._calm.pop(slot.lease.number, None)
                 self._anxious.pop(slot.lease.number, None)
 
     def hurry(self) -> None:
         """Renew all now: leases have another length."""
-        with self._wake:
+        with self._lock:
             now = clock.now_ns()
             for line in (self._calm, self._anxious):
                 for number, (_, ref) in list(line.items()):
@@ -76,7 +78,7 @@ class Keeper:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
                 slot = self._next()
                 if slot is None:
                     self._running = False
@@ -90,7 +92,7 @@ class Keeper:
     def _put_back(self, slot: Slot, *, known: bool) -> None:
         assert slot.lease is not None, "it was renewed"
         line, pause = (self._calm, self._every_ns) if known else (self._anxious, self._every_ns // ANXIOUS)
-        with self._wake:
+        with self._lock:
             line[slot.lease.number] = (clock.now_ns() + pause, weakref.ref(slot))
 
     def _next(self) -> Slot | None:

@@ -56,6 +56,8 @@ class _Lane:
         self.lock = threading.Lock()
         self.waiting: list[tuple[Parcel, _Gate]] = []
         self.led = False
+        self.until_ns = 0
+        """Whoever leads has passed the lead on by then, unless he was interrupted while he did so."""
 
 
 class ThreadClient:
@@ -99,12 +101,15 @@ class ThreadClient:
             parcel.settle(Outage(LEFT_ALONE))
             return
         lane = self._lanes.get(address) or self._lanes.setdefault(address, _Lane())
-        until_ns = clock.now_ns() + self._pace.whole_ns
+        now = clock.now_ns()
+        until_ns = now + self._pace.whole_ns
         gate = None
         with lane.lock:
-            if lane.led:
+            if lane.led and now < lane.until_ns:
                 gate = parcel.waiter = _Gate()
                 lane.waiting.append((parcel, gate))
+            else:
+                lane.until_ns = until_ns + self._pace.whole_ns
             lane.led = True
         if gate is None:
             self._lead(lane, parcel, until_ns)
@@ -160,5 +165,6 @@ class ThreadClient:
                     lane.led = False
                 else:
                     follower.leads = True
+                    lane.until_ns = clock.now_ns() + 2 * self._pace.whole_ns
             if follower is not None:
                 follower.set_result(None)

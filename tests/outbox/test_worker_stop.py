@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from seawall import Policy, Timeout
+from seawall.outbox import MemoryOutbox
 from seawall.runtime import clock
 from seawall.testing import Victim, cancel_everywhere, run
 from tests.outbox.yards import Yard
+from tests.policies.worlds import until
 
 
 def test_a_stop_lets_what_is_in_work_finish_and_takes_up_nothing_more() -> None:
@@ -161,6 +163,43 @@ def test_sync_an_interrupt_gives_the_record_back_and_an_exit_is_counted() -> Non
             yard.outbox.worker().drain()
         (work,) = yard.outbox.records("waiting")
         assert (work.attempts, work.last_error) == (attempts, text)
+
+
+def test_a_handler_that_cancels_itself_is_counted_and_ends_as_a_dead_letter() -> None:
+    """It is not the worker that was stopped: given back uncounted, it would be tried for ever, without a pause."""
+
+    async def main() -> None:
+        box = MemoryOutbox()
+        tries = 0
+
+        @box.operation("do", attempts=3)
+        async def do() -> None:
+            nonlocal tries
+            tries += 1
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(1)
+
+        await box.aput(do)
+        async with box.worker():
+            await asyncio.sleep(60)
+        (work,) = box.records("dead")
+        assert (tries, work.ended) == (3, "attempts") and "CancelledError" in work.last_error
+
+    run(main)
+
+
+def test_a_handler_that_raises_an_interrupt_in_a_thread_is_counted() -> None:
+    box = MemoryOutbox()
+
+    @box.operation("do", base=0, cap=0, attempts=3)
+    def do() -> None:
+        raise KeyboardInterrupt
+
+    box.put(do)
+    with box.worker():
+        until(lambda: box.stats().dead == 1)
 
 
 def test_exits_are_tried_again_on_the_schedule() -> None:

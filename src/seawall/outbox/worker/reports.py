@@ -62,12 +62,13 @@ class Reports:
                 await self._runtime.sleep(pause)
         return False
 
-    async def give_back(self, held: Held, error: BaseException) -> None:
-        """The worker is being stopped in the middle of a record, or the record ends the process."""
+    async def give_back(self, held: Held, error: BaseException, *, ending: bool) -> None:
+        """The worker is being stopped in the middle of a record, or the record ends its task or the process. `ending`
+        tells whether anybody but the record can have done it."""
         if held.on_thread:
             return  # the thread goes on with it: nobody else should have it before the lease runs out
         step = held.step
-        if step is None and not self._is_stop(error):
+        if step is None and not self._is_stop(error, ending=ending):
             # Counted, and after a pause: it might end every worker.
             schedule = SCHEDULE if held.operation is None else held.operation.schedule
             pause = schedule.pause_ns(held.lease.work.attempts, chance.random())
@@ -80,12 +81,12 @@ class Reports:
         except Exception as trouble:  # noqa: BLE001  # then its lease runs out
             self.failed(step.what, trouble)
 
-    def _is_stop(self, error: BaseException) -> bool:
+    def _is_stop(self, error: BaseException, *, ending: bool) -> bool:
         if not self._runtime.is_async:
-            return isinstance(error, KeyboardInterrupt)
+            return ending and isinstance(error, KeyboardInterrupt)
         import asyncio  # noqa: PLC0415  # loaded already, since this is an async worker
 
-        return isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
+        return isinstance(error, KeyboardInterrupt) or (ending and isinstance(error, asyncio.CancelledError))
 
     async def put_back(self, lease: Lease) -> None:
         """It was not even begun, and keeps its place."""

@@ -66,6 +66,11 @@ class Shift:
         self._supply = Supply(box, self._store, self._reports, lease_ns)
         self._room = Room(box, runtime, pace, self._lock, concurrency)
         self._held: dict[tuple[str, str], Held] = {}
+        self._abandons = False
+        self._beside = False
+        """Whether each record has a task or thread of its own."""
+        self._head: Any = None
+        """The task that the loop runs in; None in threads."""
         self.stopping = False
         self.turned_ns = clock.now_ns()
         """When the loop came round last."""
@@ -94,6 +99,11 @@ class Shift:
     async def work(self, grace_ns: int) -> None:
         """Work until `stop()`; then let what is in work end, for `grace_ns`."""
         deaf = self._box.store.listen(self._bell.ring)
+        self._beside = True
+        if self._runtime.is_async:
+            import asyncio  # noqa: PLC0415  # loaded already, since this is an async worker
+
+            self._head = asyncio.current_task()
         try:
             while not self.stopping:
                 wait = await self._turn()
@@ -206,7 +216,7 @@ class Shift:
             doing.close()
             self._reports.failed("start", error)
             held.step = Step(what="release", pause_ns=SECOND // 10, text=error_text(error))
-            await self._reports.give_back(held, error)
+            await self._reports.give_back(held, error, ending=True)
             self._ended(held)
 
     async def _enter(self, held: Held) -> bool:
@@ -245,7 +255,7 @@ class Shift:
         except Exception as error:  # noqa: BLE001  # a fault of ours or of a sink: the lease runs out
             self._reports.failed("settle", error)
         except BaseException as error:
-            await self._reports.give_back(held, error)
+            await self._reports.give_back(held, error, ending=self._is_ending())
             raise
         finally:
             self._ended(held)
@@ -308,7 +318,12 @@ class Shift:
             await self._bell.wait(min(left, self._patience(())))
         await self._abandon()
 
+    def _is_ending(self) -> bool:
+        """Whether a record may have been ended with the worker, and not by its own function."""
+        return not self._beside or self._abandons or (self._head is not None and self._head.cancelling() > 0)
+
     async def _abandon(self) -> None:
+        self._abandons = True
         tasks = [held.task for held in self._held.values() if held.task is not None]
         for task in tasks:
             task.cancel()

@@ -87,6 +87,30 @@ def test_a_store_without_records_has_no_oldest(say: Say, outbox: Outbox) -> None
     assert json.loads(say("stats", "--json")[1])["oldest_age"] is None
 
 
+def test_a_store_that_cannot_tell_the_oldest_of_those_that_wait_says_so(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As RabbitMQ cannot: a dash would say that nothing waits."""
+    stats = outbox_records.Records.stats
+
+    def blind(self: outbox_records.Records) -> dict[str, Any]:
+        return {**stats(self), "oldest": None, "oldest_age": None}
+
+    monkeypatch.setattr(outbox_records.Records, "stats", blind)
+    assert say("stats")[1].endswith("oldest   not known to this kind of store\n")
+
+
+def test_show_names_how_much_the_work_matters_and_json_has_the_number(say: Say, outbox: Outbox) -> None:
+    key = ids(outbox, "dead")[0]
+    assert "criticality      CRITICAL\n" in say("show", key)[1]
+    assert json.loads(say("show", key, "--json")[1])[0]["criticality"] == 2
+
+
+def test_one_record_is_counted_as_one(say: Say, outbox: Outbox) -> None:
+    key = ids(outbox, "dead")[0]
+    assert "Forget 1 dead letter for ever?" in say("purge", "--state", "dead", key)[2]
+
+
 def test_the_store_may_stand_in_the_environment(say: Say, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEAWALL_OUTBOX_URL", url)
     assert say("stats", target=None)[0] == 0

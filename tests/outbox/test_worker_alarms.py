@@ -11,7 +11,7 @@ import pytest
 
 from seawall import events
 from seawall.errors import ConfigError
-from seawall.outbox import MemoryOutbox
+from seawall.outbox import MemoryOutbox, metrics_text
 from seawall.testing import run
 from tests.outbox.yards import Yard
 
@@ -145,6 +145,30 @@ def test_what_was_seen_last_stands_in_the_snapshot_without_asking_the_store() ->
             "seen_before": pytest.approx(5, abs=0.1),
         }
         assert seen["store_answers"] and seen["turned_before"] <= 10 and seen["alarms"] == []
+
+    run(main)
+
+
+def test_an_age_that_the_store_does_not_know_is_none_and_no_metric_says_that_it_is_zero() -> None:
+    """As of RabbitMQ, which cannot look at what waits."""
+
+    async def main() -> None:
+        yard = Yard(down, backlog=50)
+        yard.put(*"abc")
+        opened: Any = yard.outbox.store
+        stats = opened.stats
+
+        async def blind() -> Any:
+            return (await stats()).replace(oldest_ns=None)
+
+        opened.stats = blind
+        worker = yard.outbox.worker()
+        async with worker:
+            await asyncio.sleep(15)
+            seen = worker.snapshot()
+        assert seen["backlog"]["waiting"] == 3 and seen["backlog"]["oldest_age"] is None
+        text = metrics_text(seen)
+        assert "seawall_outbox_pending" in text and "oldest_age" not in text
 
     run(main)
 

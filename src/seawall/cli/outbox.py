@@ -1,6 +1,7 @@
 """`seawall outbox`: what lies in an outbox, and what an operator does about it."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 VARIABLE = "SEAWALL_OUTBOX_URL"
 STATES = ("waiting", "leased", "dead", "dropped")
 WORDS = {"dead": "dead letters", "waiting": "waiting records", "dropped": "entries of dropped records"}
+ONE = {"dead": "dead letter", "waiting": "waiting record", "dropped": "entry of a dropped record"}
 EPILOG = (
     "TARGET is a store, such as sqlite:///var/outbox.db, or an outbox in a program, such as app:outbox. Without it the "
     f"store in ${VARIABLE} is meant, which keeps a password out of the list of processes. Exit code 0: done; 1: not "
@@ -76,6 +78,8 @@ def _guarded(name: str, run: Callable[[argparse.Namespace], int]) -> Callable[[a
 
     def guarded(options: argparse.Namespace) -> int:
         show.print_anything()
+        # The error that is raised says what it logs as well; without a handler Python would print both.
+        logging.getLogger("aiormq").addHandler(logging.NullHandler())
         try:
             options.records, options.chosen = _find(options)
             try:
@@ -124,7 +128,9 @@ def _stats(options: argparse.Namespace) -> int:
     if options.json:
         print(show.as_json(told))
         return 0
-    oldest = "-" if told["oldest_age"] is None else f"{show.age(told['oldest_age'])} old"
+    oldest = "-" if not told["waiting"] + told["leased"] else "not known to this kind of store"
+    if told["oldest_age"] is not None:
+        oldest = f"{show.age(told['oldest_age'])} old"
     rows = [(key, f"{told[key]:,}") for key in STATES]
     print("\n".join(f"{key:<8} {value}" for key, value in [*rows, ("oldest", oldest)]))
     return 0
@@ -212,7 +218,7 @@ def _purge(options: argparse.Namespace) -> int:
     else:
         ids = [key for key in chosen if _is_there(records, key, state, options.operation)]
         missing = len(chosen) - len(ids)
-    if ids and not options.yes and not _sure(f"Forget {len(ids):,} {WORDS[state]} for ever?"):
+    if ids and not options.yes and not _sure(f"Forget {_counted(len(ids), state)} for ever?"):
         _told(options, {"purged": 0}, "Nothing was forgotten.")
         return 1
     done = records.in_batches(ids, partial(records.purge, state), "forgetting")
@@ -223,12 +229,16 @@ def _purge(options: argparse.Namespace) -> int:
 def _purge_unseen(options: argparse.Namespace) -> int:
     """Of a store that cannot list what waits (RabbitMQ): all of it, in one step."""
     count: int = options.records.stats()[options.state]
-    if not options.yes and not _sure(f"Forget {count:,} {WORDS[options.state]} for ever?"):
+    if not options.yes and not _sure(f"Forget {_counted(count, options.state)} for ever?"):
         _told(options, {"purged": 0}, "Nothing was forgotten.")
         return 1
     done = options.records.purge(options.state, None)
-    _told(options, {"purged": done}, f"{done:,} {WORDS[options.state]} forgotten.")
+    _told(options, {"purged": done}, f"{_counted(done, options.state)} forgotten.")
     return 0
+
+
+def _counted(count: int, state: str) -> str:
+    return f"{count:,} {(ONE if count == 1 else WORDS)[state]}"
 
 
 def _is_there(records: "Records", key: str, state: str, operation: str | None) -> bool:

@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from seawall.context import Criticality
+
 __all__ = ["age", "as_json", "columns", "fail", "instant", "print_anything", "safe", "say", "sheet", "table", "width"]
 
 ELLIPSIS = "…"
@@ -99,6 +101,9 @@ def _fitted(text: str, room: int) -> str:
 def sheet(told: Mapping[str, object]) -> str:
     """One record, a line for each field, and its payload below them."""
     fields = {key: value for key, value in told.items() if not key.startswith("payload") and not key.endswith("_ns")}
+    matters = fields.get("criticality")
+    if isinstance(matters, int) and matters in set(Criticality):
+        fields["criticality"] = Criticality(matters).name
     room = max(map(len, fields))
     lines = [f"{key:<{room}}  {'-' if value in (None, '') else safe(str(value))}" for key, value in fields.items()]
     if "payload_base64" in told:

@@ -85,7 +85,8 @@ class Watch:
                 "leased": stats.leased,
                 "dead": stats.dead,
                 "dropped": stats.dropped,
-                "oldest_age": _age_of(stats),
+                # None where things wait and the store cannot see how old they are (RabbitMQ): 0 would be a lie.
+                "oldest_age": None if stats.oldest_ns is None and stats.waiting else _age_of(stats),
                 "most": self.backlog,
                 "seen_before": max(0, clock.now_ns() - self._seen_ns) / SECOND,
             }

@@ -48,7 +48,8 @@ def metrics_text(snapshot: Mapping[str, Any]) -> str:
     """What `worker.snapshot()` gave, in the text format of Prometheus.
 
     Labels are the names of the outbox and of its targets; nothing that a user of the service wrote is in them. The
-    numbers of the backlog are missing before the worker has counted it for the first time.
+    numbers of the backlog are missing before the worker has counted it for the first time, and the age of the oldest
+    where the store does not know it.
 
     >>> from seawall.outbox import MemoryOutbox, metrics_text
     >>> text = metrics_text(MemoryOutbox(name="mails").worker().snapshot())
@@ -63,7 +64,7 @@ def _lines(snapshot: Mapping[str, Any]) -> Iterator[str]:
     backlog: Mapping[str, Any] = snapshot["backlog"] or {}
     for values, table in ((backlog, _BACKLOG), (snapshot, _WORKER)):
         for field, name, kind, words in table:
-            if field in values:
+            if values.get(field) is not None:
                 yield from _family(name, kind, words, [({"outbox": outbox}, values[field])])
     state = [({"outbox": outbox, "state": each}, each == snapshot["state"]) for each in ("idle", "working", "stopping")]
     yield from _family("seawall_outbox_worker_state", "gauge", "1 for the state that the worker is in.", state)

@@ -213,6 +213,22 @@ async def test_an_operator_lists_replays_and_purges(world: World) -> None:
     assert [work.id for work in outbox.records("waiting")] == ids[:1]
 
 
+@pytest.mark.parametrize("ids", [None, 5, [None], {b"x"}])
+def test_only_the_word_all_means_all(ids: Any) -> None:
+    """A variable that was never set must not forget everything."""
+    box = MemoryOutbox()
+
+    @box.operation("do")
+    def do() -> None: ...
+
+    box.put(do)
+    with pytest.raises(ConfigError, match="expected ids, or 'all'"):
+        box.purge("waiting", ids)
+    with pytest.raises(ConfigError, match="expected ids, or 'all'"):
+        box.replay(ids)
+    assert box.stats().waiting == 1 and box.purge("waiting", "all") == 1
+
+
 def test_an_outbox_says_what_it_is() -> None:
     outbox = MemoryOutbox(name="mails")
     assert repr(outbox) == "MemoryOutbox(name='mails')"

@@ -20,7 +20,7 @@ from seawall.runtime import clock
 from seawall.runtime.blocking import BLOCKING, drive
 from seawall.runtime.protocol import Runtime
 from seawall.runtime.which import asyncio_runtime
-from seawall.units import Duration
+from seawall.units import Duration, given
 
 if TYPE_CHECKING:
     from seawall.limiter.limiter import Limiter
@@ -323,4 +323,7 @@ class Outbox:
 def _chosen(ids: str | Collection[str]) -> Collection[str] | None:
     if isinstance(ids, str):
         return None if ids == "all" else (ids,)
+    # Not None for "all": a variable that was never set must not forget everything.
+    if not isinstance(ids, Collection) or not all(isinstance(each, str) for each in ids):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise ConfigError(f"{given('ids', ids)}: expected ids, or 'all'")
     return ids

@@ -75,7 +75,9 @@ def test_a_frozen_server_is_an_error_in_time_and_used_again_when_it_thaws(way: s
             assert time.monotonic() - began < 0.3 + SLACK
     finally:
         server.thaw()
-    assert do(store, way, lambda opened: opened.stats()).waiting >= 1
+    # What was asked while it was frozen may have been done since: a lease, too.
+    stats = do(store, way, lambda opened: opened.stats())
+    assert stats.waiting + stats.leased >= 1
 
 
 @each_way
@@ -181,7 +183,7 @@ def test_a_server_with_a_log_that_is_killed_loses_nothing_that_was_acknowledged(
 
 def test_a_put_that_is_to_be_on_a_replica_is_an_error_without_one(make: Make, start: Callable[..., Server]) -> None:
     server = start()
-    opened = make(server.url, replicas=1, timeout="400ms").open(BLOCKING)
+    opened = make(server.url, replicas=1, timeout="2s").open(BLOCKING)
     with pytest.raises(BackendUnavailable, match="WAIT was not reached"):
         drive(opened.put(work()))
     replica = start("--replicaof", "127.0.0.1", str(server.port))

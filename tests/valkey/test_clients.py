@@ -347,3 +347,20 @@ def test_a_thread_that_is_interrupted_before_it_passes_the_lead_on_leaves_the_ot
     for number in range(5):
         limiter.hit(f"user {number}")
     assert calls(server) - before >= 3, "nobody leads, and all the others wait"
+
+
+def test_two_threads_that_want_the_last_idle_connection_both_have_one(store: Make) -> None:
+    limiter = Limiter(TokenBucket("1000/s"), name="idle", store=store())
+    assert limiter.hit("warm")
+
+    class Idle(list[Any]):
+        """One is there, and another thread takes it just before it is taken."""
+
+        def pop(self, *_: Any) -> Any:
+            self.clear()
+            return super().pop()
+
+    exchange = cast("Any", limiter._table)._core.threads()._exchange
+    for address, lines in exchange._idle.items():
+        exchange._idle[address] = Idle(lines)
+    assert limiter.hit("ann")

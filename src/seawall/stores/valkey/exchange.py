@@ -242,7 +242,10 @@ class Exchange:
         """One that stands, or a new one."""
         idle = self._idle.get(address)
         while idle:
-            line = idle.pop()
+            try:
+                line = idle.pop()
+            except IndexError:  # another thread was quicker
+                break
             if await line.is_fresh():
                 return line
             await line.drop()

@@ -32,9 +32,8 @@ BINARIES = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"))
 SERVER = Path(BINARIES[-1] if BINARIES else shutil.which("postgres") or "")
 if os.environ.get("SEAWALL_REQUIRE_SERVERS"):
     assert SERVER.name, "PostgreSQL is not installed, and SEAWALL_REQUIRE_SERVERS says that it must be"
-pytestmark = pytest.mark.skipif(
-    not SERVER.name, reason="PostgreSQL is not installed (Debian: apt-get install postgresql)"
-)
+MISSING = "PostgreSQL is not installed (Debian: apt-get install postgresql)"
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not SERVER.name, reason=MISSING)]
 
 
 @pytest.fixture(scope="module")

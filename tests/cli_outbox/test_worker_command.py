@@ -64,6 +64,25 @@ def test_after_its_grace_it_ends_all_the_same(tmp_path: Path, is_async: bool) ->
         assert "0 done" in worker.printed
 
 
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "await asyncio.to_thread(time.sleep, 300)",
+        "while True:\n        try: await asyncio.sleep(300)\n        except asyncio.CancelledError: pass",
+    ],
+    ids=["thread", "deaf"],
+)
+def test_what_cannot_be_cancelled_does_not_hold_it_up_for_ever(tmp_path: Path, deed: str) -> None:
+    write_app(tmp_path, [300], is_async=True)
+    app = tmp_path / "app.py"
+    app.write_text(app.read_text().replace("await asyncio.sleep(seconds)", deed, 1))
+    with Command(tmp_path, "worker", "app:outbox", "--grace", "50ms") as worker:
+        worker.wait_for("begun")
+        worker.send()
+        assert worker.end(15) == 0
+        assert "ended by SIGTERM; 0 done" in worker.printed and "not waiting any longer" in worker.printed
+
+
 @BOTH
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, is_async: bool) -> None:
     write_app(tmp_path, [60], is_async=is_async)

@@ -4,6 +4,7 @@ is lost, nothing done without being counted, and no attempt counted that was not
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -42,6 +43,30 @@ def test_after_the_grace_what_is_in_work_is_cancelled_and_given_back_uncounted()
             await asyncio.sleep(0.001)
         assert yard.done == ["a"], "it is due again at once"
         assert yard.tries == [("a", 1), ("a", 1)]
+
+    run(main)
+
+
+def test_a_handler_that_will_not_be_cancelled_holds_up_no_stop() -> None:
+    async def main() -> None:
+        box = MemoryOutbox()
+        go = asyncio.Event()
+
+        @box.operation("do")
+        async def do() -> None:
+            while not go.is_set():
+                with suppress(asyncio.CancelledError):
+                    await go.wait()
+
+        await box.aput(do)
+        began = clock.now_ns()
+        async with box.worker(grace=1):
+            await asyncio.sleep(1)
+        assert clock.now_ns() - began < 10e9
+        assert box.stats().leased == 1
+        go.set()
+        await asyncio.sleep(1)
+        assert box.stats().leased == 0, "until another has it its report still counts"
 
     run(main)
 

@@ -4,6 +4,8 @@ import argparse
 import asyncio
 import os
 import signal
+import sys
+import threading
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 8
 NONE = "none"
+LAST_SECONDS = 5.0
+"""How long asyncio may take to end after the worker has."""
 ONE_SIGNAL_NS = 300_000_000
 """Two signals within this time are one: wrappers pass on what the terminal has sent to all."""
 
@@ -163,7 +167,7 @@ def _work(worker: "Worker", options: argparse.Namespace, health: "HealthServer |
     try:
         ears.open()
         if is_async:
-            asyncio.run(_arun(worker))
+            asyncio.run(_arun(worker, ears))
         else:
             try:
                 worker.run()
@@ -182,10 +186,11 @@ def _work(worker: "Worker", options: argparse.Namespace, health: "HealthServer |
     return 0
 
 
-async def _arun(worker: "Worker") -> None:
+async def _arun(worker: "Worker", ears: "_Ears") -> None:
     try:
         await worker.arun()
     finally:
+        ears.lose_patience()
         # A broker takes back what a store holds in hand only when the connection is closed in peace.
         with suppress(Exception):
             await worker.outbox.aclose()
@@ -203,12 +208,27 @@ class _Ears:
         self._before: dict[int, Any] = {}
         self.heard = ""
         self._heard_ns = 0
+        self._last = threading.Timer(LAST_SECONDS, self._end)
+        self._last.daemon = True
 
     def open(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._hear)
 
+    def lose_patience(self) -> None:
+        """The worker has ended. asyncio waits for every task, and for threads of its own, however long they take."""
+        if self.heard:
+            self._last.start()
+
+    def _end(self) -> None:
+        say(_last_line(self._worker, self))
+        say("seawall worker: not waiting any longer for what will not be cancelled; its leases run out")
+        with suppress(Exception):
+            sys.stdout.flush()
+        os._exit(0)
+
     def close(self) -> None:
+        self._last.cancel()
         if self.heard:
             return  # the process ends now; another signal must not make a failure of it
         for number, handler in self._before.items():

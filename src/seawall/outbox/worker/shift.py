@@ -36,6 +36,8 @@ __all__ = ["Shift"]
 
 SECOND = 1_000_000_000
 LEAST_WAIT_NS = 1_000_000
+DEAF_SECONDS = 5
+"""How long a stop waits for tasks that were cancelled."""
 
 
 class Shift:
@@ -330,7 +332,8 @@ class Shift:
         if tasks:
             import asyncio  # noqa: PLC0415  # as above
 
-            await asyncio.wait(tasks)
+            # Not for ever: one that will not be cancelled is as a thread, and its lease runs out.
+            await asyncio.wait(tasks, timeout=DEAF_SECONDS)
         for held in [held for held in self._held.values() if held.task is not None and held.task.done()]:
             await self._put_back(held)  # cancelled before its first step: nothing of it has run
 

@@ -128,6 +128,24 @@ def test_an_outbox_in_a_program_is_as_good(say: Say, tmp_path: Path, url: str, m
     assert code == 0 and json.loads(out)["dead"] == 2
 
 
+def test_an_application_beside_the_outbox_is_not_called_but_told_apart(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop_site.py").write_text(
+        "class Site:\n    def __call__(self, scope): ...\n"
+        "from seawall.outbox import MemoryOutbox\napp = Site()\noutbox = MemoryOutbox()\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    try:
+        code, _, err = say("stats", target="shop_site:app")
+    finally:
+        sys.modules.pop("shop_site", None)
+    assert (code, err) == (
+        2,
+        "seawall outbox stats: shop_site:app is a Site, and no Outbox; there is shop_site:outbox\n",
+    )
+
+
 def test_list_shows_what_waits_and_not_what_is_in_it(say: Say) -> None:
     code, out, _ = say("list")
     lines = out.splitlines()

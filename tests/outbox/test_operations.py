@@ -106,6 +106,14 @@ def test_what_cannot_be_called_again_is_refused(function: Any, message: str) -> 
     assert outbox.operations.all() == []
 
 
+def test_a_decorator_without_a_name_says_how_to_give_one() -> None:
+    bare: Any = MemoryOutbox().operation
+    with pytest.raises(ConfigError, match=r'as in @outbox\.operation\("mail\.send"\)'):
+
+        @bare
+        def send() -> None: ...
+
+
 @pytest.mark.parametrize("name", ["", " ", "mail send", "mail\n", "ma\0il", "mäil", "x" * 256, None, 7, b"mail"])
 def test_names_are_fit_for_headers_and_stores(name: Any) -> None:
     with pytest.raises(ConfigError, match=r"operation\(name=.*expected 1 to 255 visible ASCII characters"):

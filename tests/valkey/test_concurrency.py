@@ -280,7 +280,7 @@ def test_without_a_server_the_mode_decides_and_a_process_that_never_saw_it_is_cl
         if mode == "open":
             assert not wait(way, limit, 0)
         else:
-            with pytest.raises(RateLimited):
+            with pytest.raises(RateLimited, match="cannot be asked: its store does not answer"):
                 wait(way, limit, 0)
         assert time.perf_counter() - began < 2 * 0.075 + SLACK
     assert [(event.policy, event.mode, event.allowed) for event in seen] == [("nobody", mode, mode == "open")]

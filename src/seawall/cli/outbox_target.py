@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -81,7 +82,7 @@ def outbox_of(target: str) -> Any:
             found = getattr(found, part)
         except AttributeError:
             raise Unfit(f"{module_name!r} has no attribute {path!r}{_candidates(module_name)}") from None
-    if callable(found) and not isinstance(found, Outbox):
+    if _makes_one(found):
         try:
             found = found()
         except (Exception, SystemExit) as error:  # noqa: BLE001  # as above
@@ -89,6 +90,11 @@ def outbox_of(target: str) -> Any:
     if not isinstance(found, Outbox):
         raise Unfit(f"{target} is a {type(found).__name__}, and no Outbox{_candidates(module_name)}")
     return found
+
+
+def _makes_one(value: object) -> bool:
+    """Whether it is a function or class, and no object that happens to be callable, such as an application."""
+    return hasattr(value, "__qualname__") or isinstance(value, partial)
 
 
 def _candidates(module_name: str) -> str:

@@ -37,7 +37,10 @@ class Through(Protocol):
 def label(value: object, field: str) -> str:
     """`value` if it may serve as a name or key, in headers and stores too. Raises `ConfigError` otherwise."""
     if not isinstance(value, str) or not 1 <= len(value) <= MOST_LABEL or not all("!" <= char <= "~" for char in value):
-        raise ConfigError(f"{given(field, value)}: expected 1 to {MOST_LABEL} visible ASCII characters without blanks")
+        bare = '; as in @outbox.operation("mail.send")' if callable(value) else ""
+        raise ConfigError(
+            f"{given(field, value)}: expected 1 to {MOST_LABEL} visible ASCII characters without blanks{bare}"
+        )
     return value
 
 

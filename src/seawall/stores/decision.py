@@ -107,7 +107,7 @@ class Decision:
         """The error that says what this refusal says."""
         used = self.capacity - self.remaining
         error = RateLimited(
-            f"limit {self.name!r} reached ({used} of {self.capacity} used, {self.cost} more asked)",
+            self._reason(used),
             policy=self.limiter,
             measured=used,
             threshold=self.capacity,
@@ -115,6 +115,9 @@ class Decision:
         )
         error.decision = self
         return error
+
+    def _reason(self, used: int) -> str:
+        return f"limit {self.name!r} reached ({used} of {self.capacity} used, {self.cost} more asked)"
 
     def __repr__(self) -> str:
         if self.allowed:
@@ -143,6 +146,15 @@ class Told(Decision):
         return self.numbers[2] / 1e9
 
 
+class Unasked(Told):
+    """A refusal of a store that could not be asked; how much is used nobody knows."""
+
+    __slots__ = ()
+
+    def _reason(self, used: int) -> str:
+        return f"limit {self.name!r} cannot be asked: its store does not answer"
+
+
 class Combined(Decision):
     """One answer of several limits; it speaks of the tightest."""
 
@@ -167,10 +179,13 @@ class Combined(Decision):
     def reset_after(self) -> float:
         return self.tightest.reset_after
 
+    def _reason(self, used: int) -> str:
+        return self.tightest._reason(used)
 
-def told(origin: Origin, cost: int, numbers: tuple[int, int, int], *, allowed: bool) -> Decision:
+
+def told(origin: Origin, cost: int, numbers: tuple[int, int, int], *, allowed: bool, asked: bool = True) -> Decision:
     """A decision by its numbers: left, and nanoseconds to wait and until nothing is used."""
-    decision = Told()
+    decision = Told() if asked else Unasked()
     decision.allowed = allowed
     decision.cost = cost
     decision.origin = origin

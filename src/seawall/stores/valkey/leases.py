@@ -19,7 +19,7 @@ from seawall import events
 from seawall.machines.leases import LeaseRules, Renewed
 from seawall.runtime import clock
 from seawall.runtime.blocking import drive
-from seawall.stores.decision import Decision
+from seawall.stores.decision import Decision, told
 from seawall.stores.leases import Lease, decision_of, origin_of
 from seawall.stores.memory_leases import MemoryLeases
 from seawall.stores.valkey.faults import Outage
@@ -174,7 +174,7 @@ class ValkeyLeases:
     def _flat(self, wait_ns: int, *, allowed: bool) -> Decision:
         if allowed:
             return decision_of(self._origin, 0, 0, 0, allowed=True)
-        return decision_of(self._origin, self._rules.capacity, wait_ns, wait_ns, allowed=False)
+        return told(self._origin, 1, (0, wait_ns, wait_ns), allowed=False, asked=False)
 
     def _tell(self, decision: Decision, outage: Outage) -> None:
         core = self._core

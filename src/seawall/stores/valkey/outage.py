@@ -123,6 +123,7 @@ class Without:
                 cost,
                 (self._origins[name].limit.capacity, 0, 0) if allowed else (0, wait, wait),
                 allowed=allowed,
+                asked=allowed,
             )
             for name, cost in ask.costs.items()
         }

@@ -53,6 +53,24 @@ def test_three_slashes_are_a_path_from_here_and_four_from_the_root(
     assert (told["synchronous"], told["backlog"], told["when_full"]) == ("normal", 7, "drop-oldest")
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_nothing_is_acknowledged_into_a_file_that_has_gone(tmp_path: Path, how: str) -> None:
+    """SQLite goes on writing to what it has open, whatever has its name now: nobody would ever find it there."""
+    path = tmp_path / "outbox.db"
+    store = SqliteStore(str(path))
+    opened = store.open(BLOCKING)
+    drive(opened.put(make_work()))
+    for end in ("", "-wal", "-shm"):
+        file = Path(f"{path}{end}")
+        file.unlink() if how == "deleted" else file.rename(f"{file}.old")
+    if how == "replaced":
+        put_one(path)
+    drive(opened.put(make_work()))
+    assert waiting(path) == (2 if how == "replaced" else 1)
+    assert drive(opened.stats()).waiting == waiting(path)
+    drive(opened.close())
+
+
 def test_a_process_that_goes_elsewhere_keeps_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Daemons change their directory, and a store opens its file again after a fork or a fault."""
     (tmp_path / "elsewhere").mkdir()

@@ -25,7 +25,8 @@ MOST_WAL = 16 * 1024 * 1024
 """Bytes of the log that stay after it was written back; SQLite writes it back from 1,000 pages on."""
 PAUSE = 0.01
 _LEAKED: list[sqlite3.Connection] = []
-"""Connections of a parent that was forked in the middle of a step. Closing them would be as wrong as using them."""
+"""Connections of a parent that was forked in the middle of a step, or to files that have gone. Closing them would be as
+wrong as using them."""
 
 
 class File:
@@ -42,13 +43,21 @@ class File:
         self._synchronous = synchronous
         self._forget = forget
         self._db: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
         self._suspect = self._doubtful = self._spoilt = False
 
     def connection(self, timeout_ms: int) -> sqlite3.Connection:
         """The connection, opened if there is none. Raises `BackendUnavailable`, or what SQLite raises."""
+        if self._db is not None and self._identity != _identity_of(self.path):
+            # It was deleted, moved, or another put in its place: what is written to it nobody would find. It is not
+            # closed, since SQLite would delete the log of whatever has its name now.
+            _LEAKED.append(self._db)
+            self._db = None
+            aside.closed(self.path)
         if self._db is None:
             self._forget()
             self._db = self._open(timeout_ms)
+            self._identity = _identity_of(self.path)
             self.opened += 1
         return self._db
 
@@ -164,6 +173,15 @@ class File:
             rewrite(f"{self.path}-wal")
         finally:
             db.execute("ROLLBACK")
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    """What tells a file from another of its name; None if there is none."""
+    try:
+        found = os.stat(path)  # for each step: a Path would take longer
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _write_ahead(db: sqlite3.Connection, timeout_ms: int) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from seawall.errors import BackendUnavailable
+from seawall.outbox import Outbox
 from seawall.outbox.record import Work
 from seawall.outbox.sqlite import SqliteStore
 from seawall.outbox.sqlite import file as file_module
@@ -247,3 +248,26 @@ def test_a_damaged_text_holds_up_no_record(tmp_path: Path) -> None:
     assert [drive(opened.ack(lease)) for lease in leases] == [True] * 3
     assert drive(opened.stats()).waiting == 0
     drive(opened.close())
+
+
+def test_a_damaged_number_ends_no_worker(tmp_path: Path) -> None:
+    """It ends as a dead letter, and what lies behind it is done."""
+    path = tmp_path / "outbox.db"
+    outbox = Outbox(f"sqlite:///{path}")
+    done: list[int] = []
+
+    @outbox.operation("do")
+    def do(number: int) -> None:
+        done.append(number)
+
+    for number in range(4):
+        outbox.put(do, number)
+    outbox.close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE work SET expires = 'x', attempts = 'y', payload = 7 WHERE arrival = 1")
+        db.execute("UPDATE work SET criticality = 'x', created = x'00', order_key = 5 WHERE arrival = 2")
+    assert outbox.worker().drain() == 3
+    assert done == [1, 2, 3]
+    assert [work.ended for work in outbox.records("dead")] == ["age"]
+    assert outbox.replay("all") == 1
+    outbox.close()

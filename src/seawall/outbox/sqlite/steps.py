@@ -43,8 +43,24 @@ _FIELDS = (
 )
 
 
+_KINDS = (str, str, bytes, str, int, int, int, int, int, str, int, str, str)
+_WITHOUT_ORDER = (*_KINDS[:9], type(None), *_KINDS[10:])
+
+
 def work_of(row: Sequence[Any]) -> Work:
+    kinds = tuple(map(type, row))
+    if kinds not in (_WITHOUT_ORDER, _KINDS):
+        row = [_mended(kind, value) for kind, value in zip(_KINDS, row, strict=True)]
     return Work(**dict(zip(_FIELDS, row, strict=True)))
+
+
+def _mended(kind: type, value: Any) -> Any:
+    """SQLite holds columns to no type: a damaged value must not end whoever reads it. At 0 a record has expired."""
+    if type(value) is kind or value is None:
+        return value
+    if kind is int:
+        return 0
+    return str(value) if kind is str else str(value).encode()
 
 
 def _row_of(work: Work) -> tuple[Any, ...]:

@@ -213,7 +213,8 @@ def test_a_codec_belongs_to_the_operation_or_else_to_the_outbox() -> None:
     ("store", "said"),
     [
         ("sqlit:///x.db", "sqlite:///"),
-        ("outbox.db", "sqlite:///"),
+        ("outbox.db", "write sqlite:///outbox.db"),
+        ("/var/outbox.db", "write sqlite:////var/outbox.db"),
         (7, "expected a URL or a store"),
         ("memory://host", "neither address nor settings"),
     ],

@@ -231,7 +231,7 @@ def test_only_the_word_all_means_all(ids: Any) -> None:
 
 def test_an_outbox_says_what_it_is() -> None:
     outbox = MemoryOutbox(name="mails")
-    assert repr(outbox) == "MemoryOutbox(name='mails')"
+    assert repr(outbox) == "MemoryOutbox(MemoryStore(backlog=100000, when_full='reject'), name='mails')"
     with pytest.raises(ConfigError, match=r"Outbox\(name='my mails'\)"):
         MemoryOutbox(name="my mails")
     store: Store = outbox.store

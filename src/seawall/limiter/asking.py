@@ -27,6 +27,7 @@ def key_of(key: object, *, shorten: bool = True) -> str:
         key = key.decode("utf-8", "surrogateescape")
     if not isinstance(key, str):
         hint = "; a limiter without keys is used without one" if key is None else ""
+        hint = "; give the text of it, str(...)" if isinstance(key, int) else hint
         raise ConfigError(f"{given('key', key)}: expected str or bytes that tell callers apart{hint}")
     if shorten and is_long(key):
         return f"#{hashed(key):032x}"

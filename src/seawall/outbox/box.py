@@ -317,7 +317,7 @@ class Outbox:
         }
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name!r})"
+        return f"{type(self).__name__}({self.store!r}, name={self.name!r})"
 
 
 def _chosen(ids: str | Collection[str]) -> Collection[str] | None:

@@ -41,6 +41,8 @@ def store_of(store: object, name: str, limits: dict[str, Any]) -> Store:
     scheme, colon, _ = store.partition("://")
     base, plus, _ = scheme.partition("+")  # valkey+sentinel, valkey+cluster
     home = _HOMES.get(base)
+    if not colon and store.endswith((".db", ".sqlite", ".sqlite3")):
+        raise ConfigError(f"{given('Outbox(store)', store)}: a path is no URL; write sqlite:///{store}")
     if home is None or not colon or (plus and home is not _VALKEY):
         # Never the whole URL: there may be a password in it.
         raise ConfigError(f"{given('Outbox(store)', scheme if colon else '...')}: no URL of a store; {_known()}")

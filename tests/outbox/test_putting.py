@@ -274,3 +274,11 @@ def test_a_name_that_outlives_the_loop_is_put_on_every_loop() -> None:
     for _ in range(2):
         run(lambda: outbox.aput(send, "ann@example.org"))
     assert outbox.stats().waiting == 2
+
+
+def test_arguments_of_more_than_sixteen_megabytes_are_refused_in_the_call() -> None:
+    outbox = MemoryOutbox()
+    outbox.operation("note")(print)
+    with pytest.raises(ValueError, match="keep what is large elsewhere"):
+        outbox.put(print, "x" * (16 * 1024 * 1024))
+    assert outbox.stats().waiting == 0

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Outbox"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+MOST_PAYLOAD = 16 * 1024 * 1024
+"""Bytes of one record: a worker reads up to 64 to choose one, and brokers have limits of their own."""
 
 
 class Outbox:
@@ -142,7 +144,7 @@ class Outbox:
         """Store work to be done later, without an attempt now. An operation through a cluster is given no endpoint.
 
         Raises `NotQueued` if it cannot be stored, `ConfigError` if the function is no operation, `TypeError` or
-        `ValueError` for arguments that it does not take or that the codec refuses.
+        `ValueError` for arguments that it does not take, that the codec refuses, or of more than 16 MiB.
         """
         return self.using().put(function, *args, **kwargs)
 
@@ -177,6 +179,9 @@ class Outbox:
         """The record of a call, due now. Everything that could be wrong about the call itself is found here."""
         arguments = operation.parameters.bind(args, kwargs)
         payload = operation.codec.encode(arguments, operation.parameters)
+        if len(payload) > MOST_PAYLOAD:
+            hint = "keep what is large elsewhere, and give the operation its name"
+            raise ValueError(f"{operation.name}: {len(payload)} bytes of arguments, more than {MOST_PAYLOAD}: {hint}")
         id, now = fresh_id(), clock.wall_ns()  # noqa: A001  # as the field is called
         key = chosen.key
         if key is None and operation.key is not None:

@@ -27,7 +27,8 @@ class Typed:
 
     When an operation is registered, a type that nobody carries is a `ConfigError`, and so is an annotation that
     cannot be resolved. `encode` reads what it wrote and compares: what would not come back the same (a subclass, NaN,
-    a tuple for a list) is a `TypeError` or `ValueError` that names the place. `decode` is strict.
+    a tuple for a list) is a `TypeError` or `ValueError` that names the place. `decode` is as
+    strict about all but plain JSON, whose types it leaves to the function.
 
     >>> from dataclasses import dataclass
     >>> from datetime import datetime, timezone
@@ -86,7 +87,7 @@ class Typed:
                     raise refusal.at(parameters.operation, name) from None
 
     def decode(self, payload: bytes, parameters: Parameters, /) -> Arguments:
-        """The arguments again. Raises `ValueError` for anything that is not of the types annotated now."""
+        """The arguments again. Raises `ValueError` for what is no JSON, or not of a type that plain JSON cannot carry."""
         found = dict(loaded(payload, parameters.operation))
         for name, carrier in self._carriers_of(parameters).items():
             if name in found:

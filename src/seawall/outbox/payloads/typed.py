@@ -87,7 +87,7 @@ class Typed:
                     raise refusal.at(parameters.operation, name) from None
 
     def decode(self, payload: bytes, parameters: Parameters, /) -> Arguments:
-        """The arguments again. Raises `ValueError` for what is no JSON, or not of a type that plain JSON cannot carry."""
+        """The arguments again. Raises `ValueError` for what is no JSON, or what a carrier cannot read as its type."""
         found = dict(loaded(payload, parameters.operation))
         for name, carrier in self._carriers_of(parameters).items():
             if name in found:

@@ -19,17 +19,19 @@ class Record:
     """
 
     _fields: ClassVar[tuple[str, ...]] = ()
+    _known: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, *, kw_only: bool = False) -> None:
         own = cls.__dict__.get("__annotations__", {})  # noqa: RUF063  # inspect costs ten milliseconds to import
         cls._fields = (*cls._fields, *(name for name, kind in own.items() if not kind.startswith("ClassVar")))
+        cls._known = frozenset(cls._fields)
 
     def __init__(self, *values: Any, **named: Any) -> None:
         fields, own = self._fields, self.__dict__
         own.update(zip(fields, values, strict=False))
         given = len(values) + len(named)
         own.update(named)
-        if len(own) != given or any(name not in fields for name in named):
+        if len(own) != given or not named.keys() <= self._known:
             raise TypeError(f"{type(self).__name__}: a field was given twice, or is none of {', '.join(fields)}")
         if given < len(fields):
             for name in fields:

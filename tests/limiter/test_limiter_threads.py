@@ -30,11 +30,11 @@ from tests.limiter.ways import begin
 from tests.machines.limit_models import most_in
 from tests.policies.worlds import until
 from tests.support.bytecodes import codes_of
-from tests.support.threads import Interleave
+from tests.support.threads import Interleave, as_many
 from tests.threads.test_real_threads import run_together
 
 SECOND = 1_000_000_000
-SEEDS = 100
+SEEDS = as_many(100)
 World = tuple[Sequence[Callable[[], object]], Callable[[], object]]
 
 BUCKET_HIT = Limiter(TokenBucket("1/s")).hit.__code__

@@ -69,6 +69,7 @@ def test_a_server_that_never_ends_is_left_at_the_deadline(client: Client, path: 
     ends_in_time(attempt)
 
 
+@pytest.mark.once
 @every_client
 @pytest.mark.parametrize("path", FLOODS)
 def test_a_flood_is_ended_in_time_and_kept_small(client: Client, path: str, server: Server) -> None:

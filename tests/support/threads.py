@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -26,10 +27,15 @@ from tests.support.baton import Abandon, Baton, Stuck, Worker
 from tests.support.bytecodes import before_each_bytecode, codes_of, trace_this_thread
 from tests.support.coop import replaced_locks
 
-__all__ = ["Interleave", "Stuck", "explore"]
+__all__ = ["Interleave", "Stuck", "as_many", "explore"]
 
 Function = Callable[[], object]
 Build = Callable[[], tuple[Sequence[Function], Callable[[], object]]]
+
+
+def as_many(seeds: int) -> int:
+    """How many seeds to try; `.ci/run` tries all under one interpreter, and a third under the others."""
+    return max(10, seeds // int(os.environ.get("SEAWALL_LESS", "1")))
 
 
 class Interleave:

@@ -9,10 +9,10 @@ import pytest
 from seawall import CircuitBreaker, CircuitOpen, Policy, events
 from seawall.policies.circuit_breaker import BreakerGuard
 from seawall.runtime import clock
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import BREAKER, World, expect, traced
 
-SEEDS = 200
+SEEDS = as_many(200)
 SECOND = 1_000_000_000
 TRACE = traced(Policy(CircuitBreaker()), *BREAKER, __file__)
 

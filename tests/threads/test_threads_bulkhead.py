@@ -10,10 +10,10 @@ import pytest
 from seawall import Bulkhead, BulkheadFull, Policy
 from seawall.machines.gate import Gate, Ticket
 from seawall.policies.bulkhead import BulkheadGuard
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import BULKHEAD, World, expect, traced
 
-SEEDS = 200
+SEEDS = as_many(200)
 
 
 class Room:

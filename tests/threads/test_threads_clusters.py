@@ -33,10 +33,10 @@ from seawall.policies.registry import Registry
 from seawall.runtime import clock
 from seawall.runtime.blocking import drive
 from tests.cluster.service import Dead, filled
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import World, expect
 
-SEEDS = 100
+SEEDS = as_many(100)
 SECOND = 1_000_000_000
 TRACE: list[ModuleType] = [calls, serving, roster, ejection, budget]
 

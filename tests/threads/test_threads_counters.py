@@ -15,10 +15,10 @@ from seawall.policies.keyed import KeyedMap
 from seawall.policies.registry import Registry
 from seawall.policy import meter
 from seawall.runtime import clock
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import World, expect, traced
 
-SEEDS = 200
+SEEDS = as_many(200)
 SECOND = 1_000_000_000
 
 

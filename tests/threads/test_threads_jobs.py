@@ -10,10 +10,10 @@ import pytest
 
 from seawall.runtime import jobs
 from seawall.runtime.jobs import Job, Workers
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import World, expect
 
-SEEDS = 200
+SEEDS = as_many(200)
 
 
 def test_every_on_end_is_called_once_however_it_meets_the_end() -> None:

@@ -12,10 +12,10 @@ from seawall.runtime.blocking import drive
 from seawall.runtime.jobs import Job
 from seawall.runtime.race import Attempt, Ending, Race
 from seawall.runtime.thread_legs import Bell, Pool, ThreadLegs
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import World, expect
 
-SEEDS = 150
+SEEDS = as_many(150)
 TRACE: list[Any] = [race, thread_legs, jobs, blocking, __file__]
 
 

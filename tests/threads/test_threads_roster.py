@@ -17,10 +17,10 @@ from seawall.machines.ejection import Rules
 from seawall.machines.verdict import Verdict
 from seawall.runtime import clock
 from tests.cluster.lab import QUICK, Lab
-from tests.support.threads import explore
+from tests.support.threads import as_many, explore
 from tests.threads.frames import World, expect
 
-SEEDS = 150
+SEEDS = as_many(150)
 CLUSTER: list[Any] = [roster, directory, member, __file__]
 HEALTH: list[Any] = [roster, ejection, window, balance, __file__]
 OK, FAIL, IGNORE = Verdict.OK, Verdict.FAIL, Verdict.IGNORE
